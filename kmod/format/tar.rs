@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
+
+//! The optional one-member tar archive around a layer (`docs/format-wrapping.md`).
+//!
+//! Registries carry layers as tar archives with one member. Two forms exist: a single ustar header
+//! (payload at 512), and a pax header with one 512-byte record block before it (payload at 1536).
+
+use super::error::{Error, Rule};
+use super::source::{ReadAt, Window};
+
+/// Bytes of a tar block, and of the single-header form before the payload.
+pub const BLOCK: usize = 512;
+
+/// Bytes before the payload when a pax header is present; fixed, whatever the records' length.
+pub const PAX_PAYLOAD_OFFSET: u64 = 1536;
+
+const CHECKSUM: core::ops::Range<usize> = 148..156;
+const SIZE: core::ops::Range<usize> = 124..136;
+const TYPE: usize = 156;
+const SECOND_HEADER: u64 = 1024;
+const MAGIC: core::ops::Range<usize> = 257..262;
+const VERSION: core::ops::Range<usize> = 263..265;
+const SIZE_OFFSET: u64 = 124;
+
+/// How a layer file is wrapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wrapper {
+    /// No tar wrapper.
+    None,
+    /// One ustar header.
+    Ustar,
+    /// A pax header, a record block and a ustar header.
+    Pax,
+}
+
+/// Finds the payload of a layer file: all of it, or the member of its tar wrapper.
+///
+/// Anything that does not look like tar is passed through; only a wrapper that contradicts itself
+/// or the file is an error.
+pub fn unwrap<S: ReadAt>(src: S) -> Result<(Wrapper, Window<S>), S::Error> {
+    let file_size = src.size();
+    let mut block = [0u8; BLOCK];
+
+    if file_size < BLOCK as u64 {
+        return Ok((Wrapper::None, Window::new(src, 0, file_size)?));
+    }
+    src.read_exact_at(0, &mut block)?;
+    if !is_header(&block) {
+        return Ok((Wrapper::None, Window::new(src, 0, file_size)?));
+    }
+
+    let (wrapper, offset, size) = match block.get(TYPE) {
+        Some(kind @ (b'x' | b'g')) => (
+            Wrapper::Pax,
+            PAX_PAYLOAD_OFFSET,
+            pax_size(&src, *kind, &block)?,
+        ),
+        _ => (Wrapper::Ustar, BLOCK as u64, size_field(&block, 0)?),
+    };
+    let window = Window::new(src, offset, size)
+        .map_err(|_| Error::new(Rule::TarPayloadBounds, SIZE_OFFSET, size))?;
+    Ok((wrapper, window))
+}
+
+/// Payload size of the pax form: the `size` record if it is there and not 0, else the second header's.
+fn pax_size<S: ReadAt>(src: &S, kind: u8, header: &[u8; BLOCK]) -> Result<u64, S::Error> {
+    let mut block = [0u8; BLOCK];
+
+    if src.size() < PAX_PAYLOAD_OFFSET {
+        return Err(Error::new(Rule::TarPayloadBounds, 0, src.size()).into());
+    }
+    // The records of a global header ('g') are not about the member and are ignored.
+    if kind == b'x' {
+        let len = size_field(header, 0)?;
+        src.read_exact_at(BLOCK as u64, &mut block)?;
+        let records = usize::try_from(len)
+            .ok()
+            .and_then(|len| block.get(..len))
+            .ok_or(Error::new(Rule::TarPaxRecord, SIZE_OFFSET, len))?;
+        if let Some(size) = pax_record_size(records)? {
+            if size != 0 {
+                return Ok(size);
+            }
+        }
+    }
+    src.read_exact_at(SECOND_HEADER, &mut block)?;
+    Ok(size_field(&block, SECOND_HEADER)?)
+}
+
+/// Value of the last `size` record in a list of `"<length> <key>=<value>\n"` records.
+fn pax_record_size(mut records: &[u8]) -> Result<Option<u64>, Error> {
+    const MALFORMED: Error = Error::new(Rule::TarPaxRecord, BLOCK as u64, 0);
+    let mut size = None;
+
+    while !records.is_empty() {
+        let space = records.iter().position(|&b| b == b' ').ok_or(MALFORMED)?;
+        let (digits, _) = records.split_at_checked(space).ok_or(MALFORMED)?;
+        let len = usize::try_from(number(digits, 10).ok_or(MALFORMED)?).map_err(|_| MALFORMED)?;
+        let (record, rest) = records.split_at_checked(len).ok_or(MALFORMED)?;
+        let body = record
+            .get(space.saturating_add(1)..)
+            .and_then(|b| b.strip_suffix(b"\n"))
+            .ok_or(MALFORMED)?;
+        if let Some(value) = body.strip_prefix(b"size=") {
+            size = Some(number(value, 10).ok_or(MALFORMED)?);
+        }
+        records = rest;
+    }
+    Ok(size)
+}
+
+/// Whether a block is a ustar header with a right checksum.
+fn is_header(block: &[u8; BLOCK]) -> bool {
+    block.get(MAGIC) == Some(b"ustar")
+        && block.get(VERSION) == Some(b"00")
+        && octal(block.get(CHECKSUM).unwrap_or_default())
+            .is_some_and(|sum| checksums(block).contains(&sum))
+}
+
+/// The header checksum over unsigned and over signed bytes: both were written by some tar.
+pub fn checksums(block: &[u8; BLOCK]) -> [u64; 2] {
+    let mut unsigned = 0u64;
+    let mut signed = 0i64;
+
+    for (i, &b) in block.iter().enumerate() {
+        let b = if CHECKSUM.contains(&i) { b' ' } else { b };
+        // 512 bytes of at most 255 cannot overflow.
+        unsigned = unsigned.wrapping_add(u64::from(b));
+        signed = signed.wrapping_add(i64::from(b as i8));
+    }
+    // A negative sum cannot be written as octal; u64::MAX never compares equal to one that was.
+    [unsigned, u64::try_from(signed).unwrap_or(u64::MAX)]
+}
+
+fn size_field(block: &[u8; BLOCK], at: u64) -> Result<u64, Error> {
+    octal(block.get(SIZE).unwrap_or_default()).ok_or(Error::new(
+        Rule::TarSizeField,
+        at.saturating_add(SIZE_OFFSET),
+        0,
+    ))
+}
+
+/// An octal field: leading spaces, digits, then spaces or NULs; an empty one is 0.
+fn octal(field: &[u8]) -> Option<u64> {
+    let text = field.split(|&b| b == 0).next()?.trim_ascii();
+    if text.is_empty() {
+        return Some(0);
+    }
+    number(text, 8)
+}
+
+fn number(digits: &[u8], radix: u32) -> Option<u64> {
+    if digits.is_empty() {
+        return None;
+    }
+    digits.iter().try_fold(0u64, |n, &b| {
+        let digit = char::from(b).to_digit(radix)?;
+        n.checked_mul(u64::from(radix))?
+            .checked_add(u64::from(digit))
+    })
+}

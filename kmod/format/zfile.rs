@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
+
+//! ZFile: a file compressed in blocks that can be read one by one (`docs/format-zfile.md`).
+
+mod block;
+mod header;
+mod jump;
+
+pub use self::block::{read_blocks, unpack, Codec, Run};
+pub use self::header::{
+    probe, Algorithm, Header, ZFile, FLAG_DATA_FILE, FLAG_DIGEST, FLAG_HEADER, FLAG_OVERWRITTEN,
+    FLAG_SEALED, HEADER_BYTES, MAGIC0, MAGIC1,
+};
+pub use self::jump::{load_jump_table, Group, JumpTable, Stored, GROUP_BLOCKS};

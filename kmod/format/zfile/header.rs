@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
+
+//! Header and trailer of a ZFile: the same 512-byte structure at both ends.
+
+use super::super::checksum::{Checksum, BLOCK_CRC_BYTES, SEED_METADATA};
+use super::super::error::{Error, Rule};
+use super::super::limits;
+use super::super::source::ReadAt;
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::{FromBytes as _, IntoBytes as _};
+use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+/// Bytes of header and trailer.
+pub const HEADER_BYTES: u64 = 512;
+
+/// First magic: "ZFile" and a version.
+pub const MAGIC0: [u8; 8] = *b"ZFile\0\x01\0";
+/// Second magic.
+pub const MAGIC1: [u8; 16] = *b"tuji.yyf@Alibaba";
+
+/// Flag: this is a header; clear in a trailer.
+pub const FLAG_HEADER: u64 = 1 << 0;
+/// Flag: data file.
+pub const FLAG_DATA_FILE: u64 = 1 << 1;
+/// Flag: sealed.
+pub const FLAG_SEALED: u64 = 1 << 2;
+/// Flag, in a header: it was overwritten at the end and holds the final numbers.
+pub const FLAG_OVERWRITTEN: u64 = 1 << 3;
+/// Flag: `digest` and `index_crc` are set.
+pub const FLAG_DIGEST: u64 = 1 << 4;
+
+/// The structure on disk, 512 bytes.
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct Header {
+    /// [`MAGIC0`].
+    pub magic0: [u8; 8],
+    /// [`MAGIC1`].
+    pub magic1: [u8; 16],
+    /// 96; not checked.
+    pub size: U32,
+    /// Checksum of these 512 bytes with this field as 0.
+    pub digest: U32,
+    /// `FLAG_*`.
+    pub flags: U64,
+    /// Byte at which the jump table begins.
+    pub index_offset: U64,
+    /// Entries in the jump table: blocks.
+    pub index_size: U64,
+    /// Bytes before compression.
+    pub original_file_size: U64,
+    /// Checksum of the jump table.
+    pub index_crc: U32,
+    /// 0.
+    pub reserved0: U32,
+    /// Bytes of input in a block.
+    pub block_size: U32,
+    /// 1 = LZ4, 2 = ZSTD.
+    pub algo: u8,
+    /// Unused.
+    pub level: u8,
+    /// Unused.
+    pub use_dict: u8,
+    /// 0.
+    pub padding0: u8,
+    /// 0.
+    pub reserved1: U32,
+    /// Bytes of dictionary space between header and first block; no reader uses its contents.
+    pub dict_size: U32,
+    /// Not 0: a checksum follows each block.
+    pub verify: u8,
+    /// 0.
+    pub padding1: [u8; 423],
+}
+
+const DIGEST_AT: u64 = 28;
+const FLAGS_AT: u64 = 32;
+const INDEX_OFFSET_AT: u64 = 40;
+const INDEX_SIZE_AT: u64 = 48;
+const ORIGINAL_SIZE_AT: u64 = 56;
+const BLOCK_SIZE_AT: u64 = 72;
+const ALGO_AT: u64 = 76;
+
+impl Header {
+    fn has_magic(&self) -> bool {
+        self.magic0 == MAGIC0 && self.magic1 == MAGIC1
+    }
+
+    /// The digest that these 512 bytes should carry.
+    pub fn expected_digest(&self, crc: &impl Checksum) -> u32 {
+        let mut copy = *self;
+        copy.digest = U32::ZERO;
+        crc.crc32c(SEED_METADATA, copy.as_bytes())
+    }
+
+    fn check_digest(&self, crc: &impl Checksum, at: u64) -> Result<(), Error> {
+        if self.flags.get() & FLAG_DIGEST != 0 && self.expected_digest(crc) != self.digest.get() {
+            return Err(Error::new(
+                Rule::ZFileDigest,
+                at.saturating_add(DIGEST_AT),
+                u64::from(self.digest.get()),
+            ));
+        }
+        Ok(())
+    }
+
+    fn read<S: ReadAt>(src: &S, at: u64) -> Result<Self, S::Error> {
+        let mut bytes = [0u8; HEADER_BYTES as usize];
+        src.read_exact_at(at, &mut bytes)?;
+        // The length is the structure's own, so this cannot fail.
+        Ok(Self::read_from_bytes(&bytes)
+            .map_err(|_| Error::new(Rule::ZFileTooSmall, at, src.size()))?)
+    }
+}
+
+/// How blocks are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// Raw LZ4 block.
+    Lz4,
+    /// ZSTD frames.
+    Zstd,
+}
+
+impl Algorithm {
+    /// The value on disk.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Lz4 => 1,
+            Self::Zstd => 2,
+        }
+    }
+
+    /// The usual name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Lz4 => "lz4",
+            Self::Zstd => "zstd",
+        }
+    }
+
+    const fn from_code(code: u8) -> Option<Self> {
+        match code {
+            1 => Some(Self::Lz4),
+            2 => Some(Self::Zstd),
+            _ => None,
+        }
+    }
+
+    /// Most bytes that the compressor can make of `n` bytes.
+    ///
+    /// LZ4: its own bound. ZSTD: its own bound, `n + n/256` and up to 64 more for small inputs.
+    pub const fn bound(self, n: u32) -> u32 {
+        let n = if n > limits::MAX_BLOCK_SIZE {
+            limits::MAX_BLOCK_SIZE
+        } else {
+            n
+        };
+        match self {
+            Self::Lz4 => n.saturating_add(n / 255).saturating_add(16),
+            Self::Zstd => n.saturating_add(n / 256).saturating_add(64),
+        }
+    }
+}
+
+/// What a ZFile says of itself, checked.
+#[derive(Clone, Copy, Debug)]
+pub struct ZFile {
+    /// Compression of the blocks.
+    pub algorithm: Algorithm,
+    /// Bytes in a block: a power of two from 512 to 65536.
+    pub block_size: u32,
+    /// Bytes before compression.
+    pub original_size: u64,
+    /// Whether a checksum follows each block.
+    pub block_crc: bool,
+    /// Byte at which the first block begins.
+    pub blocks_offset: u64,
+    /// Byte at which the jump table begins.
+    pub index_offset: u64,
+    /// Entries in the jump table; may be more than the blocks needed.
+    pub entries: u64,
+    /// Checksum of the jump table, if the file carries one.
+    pub index_crc: Option<u32>,
+    /// Whether the numbers come from the header (overwritten) or from the trailer.
+    pub from_header: bool,
+}
+
+impl ZFile {
+    /// Blocks that hold [`Self::original_size`] bytes.
+    pub const fn blocks(&self) -> u64 {
+        self.original_size.div_ceil(self.block_bytes())
+    }
+
+    /// The block size as the arithmetic below needs it; never 0.
+    pub(super) const fn block_bytes(&self) -> u64 {
+        if self.block_size == 0 {
+            1
+        } else {
+            self.block_size as u64
+        }
+    }
+
+    /// Bytes of block `block` after decompression; 0 past the end.
+    pub const fn decoded_len(&self, block: u64) -> usize {
+        let start = block.saturating_mul(self.block_bytes());
+        let left = self.original_size.saturating_sub(start);
+        // At most 65536.
+        if left < self.block_bytes() {
+            left as usize
+        } else {
+            self.block_size as usize
+        }
+    }
+
+    /// Most bytes a stored block can take, checksum included: the size of a fetch buffer.
+    pub const fn max_stored(&self) -> usize {
+        (self.algorithm.bound(self.block_size) as usize).saturating_add(self.crc_bytes())
+    }
+
+    /// Bytes of checksum after each block.
+    pub const fn crc_bytes(&self) -> usize {
+        if self.block_crc {
+            BLOCK_CRC_BYTES
+        } else {
+            0
+        }
+    }
+}
+
+/// Tells whether `src` is a ZFile and checks its header and trailer.
+///
+/// A source without the magic, or whose first block is not marked as a header, is no ZFile and no
+/// error: its bytes are the layer's.
+pub fn probe<S: ReadAt>(src: &S, crc: &impl Checksum) -> Result<Option<ZFile>, S::Error> {
+    let size = src.size();
+    if size < HEADER_BYTES {
+        return Ok(None);
+    }
+    let header = Header::read(src, 0)?;
+    let flags = header.flags.get();
+    if !header.has_magic() || flags & FLAG_HEADER == 0 {
+        return Ok(None);
+    }
+    header.check_digest(crc, 0)?;
+
+    if flags & FLAG_OVERWRITTEN != 0 {
+        // The trailer adds nothing then, and may be missing.
+        return Ok(Some(check(&header, 0, size)?));
+    }
+    if flags & FLAG_DATA_FILE == 0 {
+        return Err(Error::new(Rule::ZFileHeaderFlags, FLAGS_AT, flags).into());
+    }
+    let trailer_at = size
+        .checked_sub(HEADER_BYTES)
+        .filter(|&at| at >= HEADER_BYTES)
+        .ok_or(Error::new(Rule::ZFileTooSmall, 0, size))?;
+    let trailer = Header::read(src, trailer_at)?;
+    if !trailer.has_magic() {
+        return Err(Error::new(Rule::ZFileTrailerMagic, trailer_at, 0).into());
+    }
+    let flags = trailer.flags.get();
+    if flags & (FLAG_HEADER | FLAG_DATA_FILE | FLAG_SEALED) != FLAG_DATA_FILE | FLAG_SEALED {
+        let at = trailer_at.saturating_add(FLAGS_AT);
+        return Err(Error::new(Rule::ZFileTrailerFlags, at, flags).into());
+    }
+    trailer.check_digest(crc, trailer_at)?;
+    Ok(Some(check(&trailer, trailer_at, trailer_at)?))
+}
+
+/// Checks the numbers of the structure in use, which stands at byte `at`; the jump table must end
+/// at or before `limit`.
+fn check(header: &Header, at: u64, limit: u64) -> Result<ZFile, Error> {
+    let error = |rule, field: u64, found| Err(Error::new(rule, at.saturating_add(field), found));
+
+    let Some(algorithm) = Algorithm::from_code(header.algo) else {
+        return error(Rule::ZFileAlgorithm, ALGO_AT, u64::from(header.algo));
+    };
+    let block_size = header.block_size.get();
+    if !block_size.is_power_of_two()
+        || !(limits::MIN_BLOCK_SIZE..=limits::MAX_BLOCK_SIZE).contains(&block_size)
+    {
+        return error(Rule::ZFileBlockSize, BLOCK_SIZE_AT, u64::from(block_size));
+    }
+    let original_size = header.original_file_size.get();
+    if original_size > limits::MAX_FILE_SIZE {
+        return error(Rule::ZFileSizeLimit, ORIGINAL_SIZE_AT, original_size);
+    }
+    let entries = header.index_size.get();
+    if entries > limits::MAX_BLOCKS {
+        return error(Rule::ZFileBlockLimit, INDEX_SIZE_AT, entries);
+    }
+    let blocks_offset = HEADER_BYTES.saturating_add(u64::from(header.dict_size.get()));
+    let index_offset = header.index_offset.get();
+    let end = entries
+        .checked_mul(4)
+        .and_then(|bytes| index_offset.checked_add(bytes));
+    if index_offset < blocks_offset || end.is_none_or(|end| end > limit) {
+        return error(Rule::ZFileTableBounds, INDEX_OFFSET_AT, index_offset);
+    }
+
+    let zfile = ZFile {
+        algorithm,
+        block_size,
+        original_size,
+        block_crc: header.verify != 0,
+        blocks_offset,
+        index_offset,
+        entries,
+        index_crc: (header.flags.get() & FLAG_DIGEST != 0).then(|| header.index_crc.get()),
+        from_header: header.flags.get() & FLAG_HEADER != 0,
+    };
+    if entries < zfile.blocks() {
+        return error(Rule::ZFileBlockCount, INDEX_SIZE_AT, entries);
+    }
+    Ok(zfile)
+}
