@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
+
+//! The kernel kit: a stock Debian kernel with what is needed to build a Rust module for it and to
+//! boot it.
+//!
+//! It is one Debian system of the kernel's own suite, used as the root of everything that is built
+//! or booted, so that the host contributes no compiler, no QEMU and no file system tools. It lies
+//! in the cache under a name made of the kernel's package version and of the recipe, and appears
+//! there by a rename when it is complete; a kit that is there is never changed again.
+
+pub(crate) mod enter;
+mod host;
+mod metadata;
+mod mirror;
+mod root;
+
+use crate::cache;
+use crate::run::Log;
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+/// Debian suite that the kernel and its toolchain are of.
+const SUITE: &str = "trixie";
+/// Kernel series; Debian's 7.2 is the first one that `vbd.ko` is made for.
+const SERIES: &str = "7.2";
+/// Kernel flavour; it has every driver that a guest under QEMU needs, at a quarter of the size.
+const FLAVOUR: &str = "cloud-amd64";
+/// To be raised when the way the kit is made changes and the package list does not.
+const RECIPE: u32 = 1;
+
+/// Packages of the kit besides the kernel's own.
+const PACKAGES: &[&str] = &[
+    // What builds Rust metadata and modules.
+    "bindgen",
+    "gcc-14",
+    "libc6-dev",
+    "make",
+    "rust-clippy",
+    "rust-src",
+    "rustc",
+    "rustfmt",
+    "xz-utils",
+    // What boots a guest.
+    "qemu-system-x86",
+    // What makes file systems and images on the host, and serves the guest.
+    "busybox-static",
+    "dmsetup",
+    "e2fsprogs",
+    "erofs-utils",
+    "fdisk",
+    "kmod",
+    "mount",
+    "squashfs-tools",
+];
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Look for a newer kernel of the series even when a kit is there
+    #[arg(long)]
+    update: bool,
+    /// Print only the kernel build tree's path inside the kit
+    #[arg(long)]
+    print_kdir: bool,
+    /// Print only the kit's root directory
+    #[arg(long, conflicts_with = "print_kdir")]
+    print_root: bool,
+}
+
+/// `cargo xtask kit`.
+pub(crate) fn main(args: &Args) -> Result<ExitCode> {
+    let kit = Kit::prepare(args.update)?;
+    if args.print_kdir {
+        println!("{}", kit.kdir());
+    } else if args.print_root {
+        println!("{}", kit.root().display());
+    } else {
+        println!("kernel   {} ({})", kit.release, kit.version);
+        println!("root     {}", kit.root().display());
+        println!("KDIR     {} (inside the root)", kit.kdir());
+        println!("use      cargo xtask build, or cargo xtask make -- <arguments of make>");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A complete kernel kit.
+pub(crate) struct Kit {
+    directory: PathBuf,
+    /// Kernel release, as `uname -r` prints it in the guest.
+    pub(crate) release: String,
+    /// Version of the kernel's Debian packages.
+    pub(crate) version: String,
+}
+
+/// The kernel that was resolved last, so that a later call needs no network.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+struct Resolved {
+    release: String,
+    version: String,
+}
+
+impl Kit {
+    /// Opens the kit that is in the cache, or makes it first.
+    pub(crate) fn prepare(update: bool) -> Result<Kit> {
+        let cache = cache::directory()?;
+        if !update {
+            if let Some(kit) = Kit::find(&cache)? {
+                return Ok(kit);
+            }
+        }
+        host::check_machine()?;
+        let _lock = cache::Lock::take(&cache)?;
+        if !update {
+            if let Some(kit) = Kit::find(&cache)? {
+                return Ok(kit);
+            }
+        }
+        let log = Log::create(&cache.join("kit.log"), "kit")?;
+        host::install_missing(&log)?;
+        let mirror = mirror::Mirror::find()?;
+        let resolved = log.step("resolve the kernel's version", || {
+            mirror.update(&cache, &log)?;
+            mirror.resolve(&cache)
+        })?;
+        let kit = Kit::of(&cache, &resolved);
+        if !kit.directory.is_dir() {
+            kit.make(&cache, &mirror, &log)?;
+        }
+        let text = serde_json::to_string_pretty(&resolved)?;
+        fs::write(cache.join("current.json"), text).context("cannot write current.json")?;
+        Ok(kit)
+    }
+
+    /// The toolchain root.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.directory.join("root")
+    }
+
+    /// The kernel build tree, as a path inside the root.
+    pub(crate) fn kdir(&self) -> String {
+        format!("/usr/src/linux-headers-{}", self.release)
+    }
+
+    /// A program that will run inside the root.
+    ///
+    /// It sees `binds` (directories of the host) under the very paths that they have on the host,
+    /// starts in `directory`, and inherits nothing of our environment. It cannot outlive us, and
+    /// its mounts cannot outlive it.
+    pub(crate) fn command(
+        &self,
+        binds: &[&Path],
+        directory: &Path,
+        program: impl AsRef<OsStr>,
+    ) -> Command {
+        enter::command(&self.root(), binds, directory, program.as_ref())
+    }
+
+    /// The kit that the last resolution named, if it is complete.
+    fn find(cache: &Path) -> Result<Option<Kit>> {
+        let path = cache.join("current.json");
+        let Ok(text) = fs::read_to_string(&path) else {
+            return Ok(None);
+        };
+        let resolved: Resolved = serde_json::from_str(&text)
+            .with_context(|| format!("{} is damaged: remove it", path.display()))?;
+        let kit = Kit::of(cache, &resolved);
+        Ok(kit.directory.is_dir().then_some(kit))
+    }
+
+    fn of(cache: &Path, resolved: &Resolved) -> Kit {
+        let name = format!("{}-{:08x}", resolved.version, recipe(PACKAGES));
+        Kit {
+            directory: cache.join("kits").join(name.replace('~', "-")),
+            release: resolved.release.clone(),
+            version: resolved.version.clone(),
+        }
+    }
+
+    /// Makes the kit aside, and moves it to its place when it is complete.
+    fn make(&self, cache: &Path, mirror: &mirror::Mirror, log: &Log) -> Result<()> {
+        let kits = cache.join("kits");
+        let partial = kits.join("partial");
+        fs::create_dir_all(&kits)?;
+        if partial.exists() {
+            log.step("remove what an interrupted run left", || {
+                cache::remove_tree(&partial)
+            })?;
+        }
+        fs::create_dir(&partial)?;
+        let aside = Kit {
+            directory: partial.clone(),
+            release: self.release.clone(),
+            version: self.version.clone(),
+        };
+        log.step("make the toolchain root from Debian packages", || {
+            root::make(&aside, cache, mirror, log)
+        })?;
+        let source = log.step("fetch the kernel's source package", || {
+            mirror.download(cache, &format!("linux-source-{SERIES}"), &self.version, log)
+        })?;
+        metadata::make(&aside, &source, log)?;
+        fs::rename(&partial, &self.directory)
+            .with_context(|| format!("cannot move the kit to {}", self.directory.display()))
+    }
+}
+
+/// A number that changes with the recipe (32-bit FNV-1a of the package list).
+fn recipe(packages: &[&str]) -> u32 {
+    let bytes = packages.iter().flat_map(|p| p.bytes().chain([0]));
+    bytes.fold(0x811c_9dc5 ^ RECIPE, |hash: u32, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_recipe_tells_package_lists_apart() {
+        assert_ne!(recipe(&["ab", "c"]), recipe(&["a", "bc"]));
+        assert_ne!(recipe(&["a"]), recipe(&["a", "b"]));
+        assert_eq!(recipe(&["a", "b"]), recipe(&["a", "b"]));
+    }
+
+    #[test]
+    fn the_kits_name_is_a_plain_file_name() {
+        let resolved = Resolved {
+            release: "7.2.12+deb13-cloud-amd64".into(),
+            version: "7.2.12-1~bpo13+1".into(),
+        };
+        let kit = Kit::of(Path::new("/c"), &resolved);
+        let name = kit.directory.file_name().unwrap().to_str().unwrap();
+        assert!(name.starts_with("7.2.12-1-bpo13+1-"), "{name}");
+        assert_eq!(
+            kit.kdir(),
+            "/usr/src/linux-headers-7.2.12+deb13-cloud-amd64"
+        );
+    }
+}

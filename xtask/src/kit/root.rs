@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
+
+//! The toolchain root: a Debian system of the kernel's own suite.
+
+use super::mirror::Mirror;
+use super::{enter, Kit, PACKAGES, SUITE};
+use crate::run::{quoted, Log};
+use anyhow::Result;
+use std::fs;
+use std::path::Path;
+
+/// Makes the root of `kit` with the kernel's headers, binary and modules in it.
+pub(super) fn make(kit: &Kit, cache: &Path, mirror: &Mirror, log: &Log) -> Result<()> {
+    let debs = cache.join("debs/root");
+    fs::create_dir_all(&debs)?;
+    let mut packages: Vec<String> = PACKAGES.iter().map(ToString::to_string).collect();
+    // The image package proper would pull an initramfs generator in and run its hooks; binary and
+    // modules are packages of their own and do neither.
+    for part in ["headers", "binary", "modules"] {
+        packages.push(format!("linux-{part}-{}", kit.release));
+    }
+    let mut command = enter::contained("mmdebstrap");
+    command.args(["--mode=root", "--format=directory", "--variant=apt"]);
+    command.arg("--architectures=amd64");
+    command.arg(format!("--include={}", packages.join(",")));
+    command.arg("--aptopt=Acquire::Check-Valid-Until \"false\"");
+    for path in ["doc", "info", "lintian", "locale", "man"] {
+        command.arg(format!("--dpkgopt=path-exclude=/usr/share/{path}/*"));
+    }
+    // Packages that were fetched once are not fetched again: archives go in and come out.
+    let outside = quoted(debs.as_os_str());
+    let inside = "/var/cache/apt/archives";
+    command.arg("--skip=essential/unlink");
+    command.arg(format!("--setup-hook=mkdir -p \"$1\"{inside}"));
+    command.arg(format!("--setup-hook=sync-in {outside} {inside}"));
+    command.arg(format!("--customize-hook=sync-out {inside} {outside}"));
+    command.arg(SUITE).arg(kit.root()).args(mirror.sources());
+    log.run(&mut command)
+}

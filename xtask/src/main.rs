@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
+
+//! Everything a developer or CI does with vbd, as verbs of `cargo xtask`.
+
+mod cache;
+mod kit;
+mod module;
+mod run;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Prepare the kernel build tree, the tools and the kernel that guests boot
+    Kit(kit::Args),
+    /// Run the checkout's make inside the kit, such as `make -- clippy`
+    Make(module::MakeArgs),
+    /// Build vbd.ko for the kit's kernel
+    Build(module::BuildArgs),
+    /// Run a program inside the kit's toolchain root
+    #[command(hide = true)]
+    Enter(kit::enter::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Kit(args) => kit::main(&args),
+        Command::Make(args) => module::make_main(&args),
+        Command::Build(args) => module::build_main(&args),
+        Command::Enter(args) => kit::enter::main(&args),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The top of the checkout that this xtask was built from.
+fn checkout() -> Result<std::path::PathBuf> {
+    let manifest = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let top = manifest
+        .parent()
+        .ok_or_else(|| anyhow::anyhow!("{} has no parent", manifest.display()))?;
+    Ok(top.to_path_buf())
+}
