@@ -146,8 +146,8 @@ rules! {
     ZFileStoredLength: "zfile", Corrupt, "stored length of a block is impossible for its size";
     /// Block data leaves the area before the jump table.
     ZFileBlockBounds: "zfile", Corrupt, "block ends past the start of the jump table";
-    /// Caller's memory does not fit the table.
-    ZFileTableMemory: "zfile", TooLarge, "jump table does not fit the memory given for it";
+    /// Caller gave no memory.
+    ZFileTableMemory: "zfile", TooLarge, "no memory was given to read the jump table";
     /// Block checksum.
     ZFileBlockCrc: "zfile", Checksum, "block checksum does not match";
     /// Block does not decode.

@@ -6,7 +6,7 @@ mod block;
 mod header;
 mod jump;
 
-pub use self::block::{read_blocks, unpack, Codec, Run};
+pub use self::block::{read_blocks, unpack, Codec, Output, Run};
 pub use self::header::{
     probe, Algorithm, Header, ZFile, FLAG_DATA_FILE, FLAG_DIGEST, FLAG_HEADER, FLAG_OVERWRITTEN,
     FLAG_SEALED, HEADER_BYTES, MAGIC0, MAGIC1,

@@ -7,14 +7,41 @@ use super::super::error::{Error, Rule};
 use super::header::{Algorithm, ZFile};
 use super::jump::JumpTable;
 
+/// Memory that a block is decompressed into.
+///
+/// A slice, or in the kernel a run of request pages, which user space may have mapped and which is
+/// therefore no slice.
+pub trait Output {
+    /// Length in bytes.
+    fn len(&self) -> usize;
+
+    /// Whether there is no room at all.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Sets all bytes to zero.
+    fn clear(&mut self);
+}
+
+impl Output for [u8] {
+    fn len(&self) -> usize {
+        <[u8]>::len(self)
+    }
+
+    fn clear(&mut self) {
+        self.fill(0);
+    }
+}
+
 /// The decoders, supplied by the caller.
-pub trait Codec {
+pub trait Codec<O: Output + ?Sized = [u8]> {
     /// Decompresses `src` into `dst` and returns the bytes written, or [`None`] if `src` is not
     /// well formed or does not fit.
     ///
     /// Bytes of `dst` that the stream does not define must not come from anywhere but `src` and
     /// `dst` itself.
-    fn decode(&mut self, algorithm: Algorithm, src: &[u8], dst: &mut [u8]) -> Option<usize>;
+    fn decode(&mut self, algorithm: Algorithm, src: &[u8], dst: &mut O) -> Option<usize>;
 }
 
 /// Checks and decompresses one stored block into `dst`, which is cleared first.
@@ -22,13 +49,13 @@ pub trait Codec {
 /// `stored` is the block as in the file, checksum included; `dst` has the block's decoded length.
 /// `verify` = false skips the block's checksum, never the other two checks. On an error `dst` holds
 /// nothing of use.
-pub fn unpack(
+pub fn unpack<O: Output + ?Sized>(
     zfile: &ZFile,
     crc: &impl Checksum,
-    codec: &mut impl Codec,
+    codec: &mut impl Codec<O>,
     verify: bool,
     stored: &[u8],
-    dst: &mut [u8],
+    dst: &mut O,
 ) -> Result<(), Rule> {
     let packed = if zfile.block_crc {
         let (packed, sum) = stored.split_last_chunk().ok_or(Rule::ZFileStoredLength)?;
@@ -40,7 +67,7 @@ pub fn unpack(
         stored
     };
     // An LZ4 match of distance 0 copies what stands in the output: it must be ours.
-    dst.fill(0);
+    dst.clear();
     match codec.decode(zfile.algorithm, packed, dst) {
         None => Err(Rule::ZFileBlockDecode),
         Some(len) if len != dst.len() => Err(Rule::ZFileBlockLength),

@@ -81,18 +81,12 @@ pub struct JumpTable<'a> {
 }
 
 impl<'a> JumpTable<'a> {
-    /// A view of groups that [`load_jump_table`] has filled for `zfile`.
+    /// A view of the groups that [`load_jump_table`] has handed over for `zfile`.
     pub fn new(zfile: &ZFile, groups: &'a [Group]) -> Self {
         Self {
             groups,
             blocks: zfile.blocks(),
         }
-    }
-
-    /// Groups that a table of `zfile` needs.
-    pub fn groups_needed(zfile: &ZFile) -> usize {
-        // At most 10^9 / 32.
-        zfile.blocks().div_ceil(GROUP_BLOCKS) as usize
     }
 
     /// Place of block `block`, or [`None`] past the end.
@@ -111,19 +105,21 @@ impl<'a> JumpTable<'a> {
     }
 }
 
-/// Reads and checks the jump table of `zfile` into `groups`, in pieces of `buf`.
+/// Reads and checks the jump table of `zfile` in pieces of `buf`, and hands its groups to `sink`.
 ///
 /// Each length must be possible for the codec and block size, and all blocks must end before the
-/// table. `groups` needs [`JumpTable::groups_needed`] elements; `buf` at least 4 bytes.
+/// table; a group is handed over only when its lengths were checked, so memory for groups grows no
+/// faster than the file proves them. The checksum is known at the end only: on an error the groups
+/// are to be forgotten. `buf` must hold at least one entry (4 bytes); a page or more is sensible.
 pub fn load_jump_table<S: ReadAt>(
     src: &S,
     zfile: &ZFile,
     crc: &impl Checksum,
-    groups: &mut [Group],
     buf: &mut [u8],
+    mut sink: impl FnMut(Group) -> Result<(), S::Error>,
 ) -> Result<(), S::Error> {
     let room = (buf.len() / ENTRY_BYTES) as u64;
-    if room == 0 || groups.len() < JumpTable::groups_needed(zfile) {
+    if room == 0 {
         return Err(Error::new(Rule::ZFileTableMemory, zfile.index_offset, zfile.entries).into());
     }
 
@@ -132,6 +128,7 @@ pub fn load_jump_table<S: ReadAt>(
     let mut at = zfile.index_offset;
     let mut sum = SEED_METADATA;
     let mut next = 0u64;
+    let mut group = Group::default();
     while next < zfile.entries {
         let count = zfile.entries.saturating_sub(next).min(room);
         // At most buf.len(), so it fits.
@@ -142,16 +139,11 @@ pub fn load_jump_table<S: ReadAt>(
         for raw in chunk.chunks_exact(ENTRY_BYTES) {
             let len = u32::from_le_bytes(raw.try_into().unwrap_or_default());
             check_length(zfile, len, at)?;
-            if next < blocks {
-                let slot = (next % GROUP_BLOCKS) as usize;
-                // The count was checked above.
-                if let Some(group) = groups.get_mut((next / GROUP_BLOCKS) as usize) {
-                    if slot == 0 {
-                        *group = Group::new(position);
-                    }
-                    group.set(slot, len);
-                }
+            let slot = next % GROUP_BLOCKS;
+            if slot == 0 {
+                group = Group::new(position);
             }
+            group.set(slot as usize, len);
             // 10^9 lengths of 17 bits: no overflow.
             position = position.saturating_add(u64::from(len));
             if position > zfile.index_offset {
@@ -159,6 +151,10 @@ pub fn load_jump_table<S: ReadAt>(
             }
             at = at.saturating_add(ENTRY_BYTES as u64);
             next = next.saturating_add(1);
+            // Entries past the blocks that the size needs are checked and not kept.
+            if next == blocks || (next < blocks && next % GROUP_BLOCKS == 0) {
+                sink(group)?;
+            }
         }
     }
     match zfile.index_crc {
