@@ -6,6 +6,7 @@ mod cache;
 mod kit;
 mod module;
 mod run;
+mod vm;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -26,6 +27,8 @@ enum Command {
     Make(module::MakeArgs),
     /// Build vbd.ko for the kit's kernel
     Build(module::BuildArgs),
+    /// Boot the kit's kernel under QEMU and run a command in it
+    Vm(vm::Args),
     /// Run a program inside the kit's toolchain root
     #[command(hide = true)]
     Enter(kit::enter::Args),
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
         Command::Kit(args) => kit::main(&args),
         Command::Make(args) => module::make_main(&args),
         Command::Build(args) => module::build_main(&args),
+        Command::Vm(args) => vm::main(&args),
         Command::Enter(args) => kit::enter::main(&args),
     };
     match done {

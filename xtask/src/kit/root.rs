@@ -37,3 +37,13 @@ pub(super) fn make(kit: &Kit, cache: &Path, mirror: &Mirror, log: &Log) -> Resul
     command.arg(SUITE).arg(kit.root()).args(mirror.sources());
     log.run(&mut command)
 }
+
+/// Unpacks the modules, which Debian compresses one by one: the guest's modprobe does not know
+/// how, and boots are more frequent than kits.
+pub(super) fn unpack_modules(kit: &Kit, log: &Log) -> Result<()> {
+    let place = format!("/usr/lib/modules/{}/kernel", kit.release);
+    let mut unpack = kit.command(&[], Path::new(&place), "find");
+    unpack.args([".", "-name", "*.ko.xz", "-exec", "xz", "--decompress", "{}", "+"]);
+    log.run(&mut unpack)?;
+    log.run(kit.command(&[], Path::new("/"), "depmod").arg(&kit.release))
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
+
+//! Test cases and the program that runs them.
+//!
+//! A case is a function that panics when something is wrong, which keeps the place where it was.
+//! Cases run one after another in one machine, so each leaves it as it found it.
+
+use crate::cases;
+use std::panic::catch_unwind;
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// One test case; its full name is `<theme>::<name>`.
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) run: fn(),
+}
+
+/// `vbd-guest list` and `vbd-guest run [pattern…]`.
+pub(crate) fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.split_first() {
+        Some((verb, [])) if verb == "list" => {
+            for (name, _) in all() {
+                println!("{name}");
+            }
+            ExitCode::SUCCESS
+        }
+        Some((verb, patterns)) if verb == "run" => run(patterns),
+        _ => {
+            eprintln!("usage: vbd-guest list | vbd-guest run [pattern…]");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn all() -> impl Iterator<Item = (String, &'static Case)> {
+    let themes = cases::THEMES.iter();
+    themes.flat_map(|(theme, cases)| cases.iter().map(move |case| (format!("{theme}::{}", case.name), case)))
+}
+
+/// Runs the cases whose full name contains one of the patterns; all of them if there is none.
+fn run(patterns: &[String]) -> ExitCode {
+    let wanted = |name: &str| patterns.is_empty() || patterns.iter().any(|p| name.contains(p));
+    let mut passed = 0;
+    let mut failed = Vec::new();
+    for (name, case) in all().filter(|(name, _)| wanted(name)) {
+        let begin = Instant::now();
+        let good = catch_unwind(case.run).is_ok();
+        let seconds = begin.elapsed().as_secs_f32();
+        println!("{} {name} ({seconds:.2} s)", if good { "ok  " } else { "FAIL" });
+        if good {
+            passed += 1;
+        } else {
+            failed.push(name);
+        }
+    }
+    println!("{passed} passed, {} failed", failed.len());
+    if passed == 0 && failed.is_empty() {
+        // A pattern that matches nothing must not look like a success.
+        eprintln!("no case matches {}", patterns.join(" "));
+        return ExitCode::from(2);
+    }
+    ExitCode::from(u8::from(!failed.is_empty()))
+}

@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
+
+//! The cases, one file a theme. A new theme is a new file here and a new row in `THEMES`.
+
+mod machine;
+
+use crate::case::Case;
+
+/// Every theme with its cases.
+pub(crate) const THEMES: &[(&str, &[Case])] = &[("machine", machine::CASES)];

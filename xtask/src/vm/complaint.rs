@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
+
+//! What the kernel complains about on its console.
+
+/// Lines of a console after a complaint that are shown with it.
+const EXCERPT: usize = 30;
+
+/// Words by which a kernel announces that something is wrong with itself.
+const SIGNS: &[&str] = &[
+    "BUG: ",
+    "BUG at ",
+    "Kernel panic",
+    "Oops: ",
+    "UBSAN: ",
+    "WARNING: ",
+    "------------[ cut here ]------------",
+    "blocked for more than",
+    "detected stall",
+    "inconsistent lock state",
+    "irq lock inversion dependency",
+    "kmemleak: ",
+    "list_add corruption",
+    "list_del corruption",
+    "lock held when returning to user space",
+    "nobody cared",
+    "possible circular locking dependency",
+    "possible recursive locking",
+    "refcount_t: ",
+    "rust_kernel: panicked",
+    "scheduling while atomic",
+    "self-detected stall",
+    "sleeping function called from invalid context",
+    "starved for",
+    "suspicious RCU usage",
+    "sysfs: cannot create duplicate",
+    "unable to handle",
+    "unregister_netdevice: waiting",
+];
+
+/// One complaint: the line that announces it, and those after it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Complaint {
+    pub(crate) title: String,
+    pub(crate) excerpt: Vec<String>,
+}
+
+/// Finds the complaints in the text of a console. One report may hold several signs: those within
+/// the excerpt of the first belong to it.
+///
+/// `allowed` are parts of lines that a test expects, such as the name of an injected fault.
+pub(crate) fn find(console: &str, allowed: &[String]) -> Vec<Complaint> {
+    let lines: Vec<&str> = console.lines().map(|line| line.trim_end_matches('\r')).collect();
+    let mut complaints = Vec::new();
+    let mut next = 0;
+    for (number, line) in lines.iter().enumerate() {
+        let is_sign = SIGNS.iter().any(|sign| line.contains(sign));
+        let is_allowed = allowed.iter().any(|part| line.contains(part.as_str()));
+        if number < next || !is_sign || is_allowed {
+            continue;
+        }
+        let excerpt: Vec<String> =
+            lines.iter().skip(number).take(EXCERPT).map(ToString::to_string).collect();
+        // The line after a cut mark says what it is about.
+        let cut = line.contains("[ cut here ]");
+        let title = if cut { lines.get(number + 1).unwrap_or(line) } else { line };
+        complaints.push(Complaint {
+            title: without_time(title).to_string(),
+            excerpt,
+        });
+        next = number + EXCERPT;
+    }
+    complaints
+}
+
+/// A line without the time stamp that the kernel puts in front.
+fn without_time(line: &str) -> &str {
+    let rest = line.strip_prefix('[').and_then(|rest| rest.split_once("] "));
+    match rest {
+        Some((time, text)) if time.trim().parse::<f64>().is_ok() => text,
+        _ => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ordinary_console_has_none() {
+        let console = "[    0.000000] Linux version 7.2.12+deb13-cloud-amd64\r\n\
+                       [    0.5] Spectre V2 : Vulnerable\r\n\
+                       [    1.0] vbd: loading out-of-tree module taints kernel.\r\n\
+                       [    1.1] vbd: module verification failed: signature and/or key missing\r\n\
+                       [    1.2] vbd: layer 1: CRC of block 7 is wrong\r\n\
+                       [    1.3] I/O error, dev vbd0, sector 8 op 0x0:(READ) flags 0x80700\r\n";
+        assert_eq!(find(console, &[]), []);
+    }
+
+    #[test]
+    fn each_kind_of_complaint_is_seen_with_its_title() {
+        for (line, title) in [
+            ("[    2.1] BUG: kernel NULL pointer dereference, address: 0", "BUG: kernel NULL pointer dereference, address: 0"),
+            ("[   65.0] INFO: task sh:70 blocked for more than 60 seconds.", "INFO: task sh:70 blocked for more than 60 seconds."),
+            ("[   30.5] rcu: INFO: rcu_preempt self-detected stall on CPU", "rcu: INFO: rcu_preempt self-detected stall on CPU"),
+            ("[   30.5] rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:", "rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:"),
+            ("WARNING: possible circular locking dependency detected", "WARNING: possible circular locking dependency detected"),
+            ("[    3.3] rust_kernel: panicked at kmod/vbd.rs:3:1:", "rust_kernel: panicked at kmod/vbd.rs:3:1:"),
+            ("[    3.3] watchdog: BUG: soft lockup - CPU#0 stuck for 26s!", "watchdog: BUG: soft lockup - CPU#0 stuck for 26s!"),
+            ("[    9.9] Kernel panic - not syncing: Fatal exception", "Kernel panic - not syncing: Fatal exception"),
+        ] {
+            let found = find(&format!("before\n{line}\nafter\n"), &[]);
+            assert_eq!(found.len(), 1, "{line}");
+            assert_eq!(found[0].title, title);
+            assert_eq!(found[0].excerpt, [line, "after"]);
+        }
+    }
+
+    #[test]
+    fn one_report_is_one_complaint_and_names_its_subject() {
+        let console = "[    1.0] ------------[ cut here ]------------\n\
+                       [    1.0] WARNING: CPU: 0 PID: 1 at block/blk.c:3 blk_x+0x1/0x2\n\
+                       [    1.0] Modules linked in: vbd\n\
+                       [    1.0] ---[ end trace 0 ]---\n";
+        let found = find(console, &[]);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].title, "WARNING: CPU: 0 PID: 1 at block/blk.c:3 blk_x+0x1/0x2");
+        let far = format!("{console}{}BUG: late\n", "line\n".repeat(EXCERPT));
+        assert_eq!(find(&far, &[]).len(), 2);
+    }
+
+    #[test]
+    fn an_expected_complaint_is_left_out() {
+        let console = "WARNING: CPU: 0 at should_fail_ex\nBUG: other\n";
+        let found = find(console, &["should_fail_ex".to_string()]);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].title, "BUG: other");
+    }
+}

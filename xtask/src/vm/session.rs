@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
+
+//! A running guest: sends it commands, passes their output on, and notices when it is in trouble.
+
+use super::accel::Accel;
+use super::complaint::{self, Complaint};
+use super::frame::{self, Kind};
+use super::machine::{self, Line, Place};
+use super::{initramfs, place, share, Spec};
+use crate::kit::Kit;
+use crate::run;
+use anyhow::{bail, Context, Result};
+use std::fs::{self, File};
+use std::io::{BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Stdio};
+use std::sync::mpsc::{channel, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Silence after which a guest is taken for dead; it gives a sign of life every second.
+const SILENCE: Duration = Duration::from_secs(60);
+/// Time that a guest has to end by itself.
+const FAREWELL: Duration = Duration::from_secs(20);
+
+/// How a command ended.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Ended {
+    /// With this exit status.
+    Status(i32),
+    /// Not at all: the machine stopped, hung, or took too long; the text says which.
+    Lost(String),
+}
+
+/// A guest that takes commands.
+pub(crate) struct Vm {
+    qemu: Child,
+    input: ChildStdin,
+    frames: Receiver<(Kind, Vec<u8>)>,
+    place: place::Guard,
+    allowed: Vec<String>,
+    timeout: Duration,
+    lost: Option<String>,
+}
+
+/// What is left of a guest that has ended.
+pub(crate) struct Report {
+    pub(crate) complaints: Vec<Complaint>,
+    /// The whole text of the console.
+    pub(crate) console: String,
+    /// Where the console's text is kept, if the guest was in trouble.
+    pub(crate) log: Option<PathBuf>,
+}
+
+impl Vm {
+    /// Boots a guest with `init` as its first process and waits until it takes commands.
+    pub(super) fn start(kit: &Kit, spec: &Spec, init: &Path, accel: Accel) -> Result<Vm> {
+        let place = place::Guard::new()?;
+        prepare(kit, spec, init, &place)?;
+        let mut command = machine::command(kit, spec, &place, accel, Line::Frames);
+        let log = File::create(place.qemu())?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
+        let mut qemu = run::spawn(&mut command)?;
+        let input = qemu.stdin.take().context("QEMU has no input")?;
+        let output = qemu.stdout.take().context("QEMU has no output")?;
+        let (sender, frames) = channel();
+        thread::spawn(move || {
+            let mut output = BufReader::new(output);
+            while let Ok(Some(frame)) = frame::receive(&mut output) {
+                if sender.send(frame).is_err() {
+                    break;
+                }
+            }
+        });
+        let mut vm = Vm {
+            qemu,
+            input,
+            frames,
+            place,
+            allowed: spec.allowed.clone(),
+            timeout: spec.timeout,
+            lost: None,
+        };
+        let limit = Instant::now() + spec.timeout.min(SILENCE);
+        match vm.next(limit) {
+            Ok((Kind::Ready, _)) => Ok(vm),
+            Ok((kind, _)) => bail!("the guest began with {kind:?}"),
+            Err(reason) => {
+                let said = fs::read_to_string(vm.place.qemu()).unwrap_or_default();
+                vm.lost = Some(reason.clone());
+                let report = vm.end();
+                if !spec.quiet {
+                    eprint!("{said}");
+                    report.show();
+                }
+                bail!("the guest did not boot: {reason}")
+            }
+        }
+    }
+
+    /// Runs shell text in the guest and passes its output on as it comes.
+    ///
+    /// A guest that was lost stays lost: later commands end the same way at once.
+    pub(crate) fn exec(
+        &mut self,
+        text: &str,
+        stdout: &mut dyn Write,
+        stderr: &mut dyn Write,
+    ) -> Result<Ended> {
+        if let Some(reason) = &self.lost {
+            return Ok(Ended::Lost(reason.clone()));
+        }
+        let limit = Instant::now() + self.timeout;
+        // When the guest is gone, waiting for it says so better than this write.
+        let _ = frame::send(&mut self.input, Kind::Command, text.as_bytes());
+        loop {
+            match self.next(limit) {
+                Ok((Kind::Stdout, bytes)) => pass_on(stdout, &bytes)?,
+                Ok((Kind::Stderr, bytes)) => pass_on(stderr, &bytes)?,
+                Ok((Kind::Exit, bytes)) => {
+                    let bytes = bytes.as_slice().try_into();
+                    let status = i32::from_le_bytes(bytes.context("a malformed exit status")?);
+                    return Ok(Ended::Status(status));
+                }
+                Ok((kind, _)) => bail!("the guest sent {kind:?} while a command ran"),
+                Err(reason) => {
+                    self.lost = Some(reason.clone());
+                    return Ok(Ended::Lost(reason));
+                }
+            }
+        }
+    }
+
+    /// Ends the guest and hands back what its kernel had to say.
+    ///
+    /// Fails when the guest does not end by itself, unless it was lost before.
+    pub(crate) fn shut_down(mut self) -> Result<Report> {
+        if self.lost.is_none() {
+            let _ = frame::send(&mut self.input, Kind::Quit, &[]);
+            let limit = Instant::now() + FAREWELL;
+            while self.qemu.try_wait()?.is_none() {
+                if Instant::now() > limit {
+                    self.lost = Some("the guest did not power off".into());
+                    break;
+                }
+                thread::sleep(Duration::from_millis(5));
+            }
+        }
+        let lost = self.lost.clone();
+        let mut report = self.end();
+        if let Some(reason) = lost {
+            report.complaints.push(Complaint {
+                title: reason,
+                excerpt: Vec::new(),
+            });
+        }
+        Ok(report)
+    }
+
+    /// The next frame that is not just a sign of life, or why there is none.
+    fn next(&mut self, limit: Instant) -> std::result::Result<(Kind, Vec<u8>), String> {
+        loop {
+            let left = limit.saturating_duration_since(Instant::now());
+            match self.frames.recv_timeout(left.min(SILENCE)) {
+                // Output may come for ever, too: the limit holds for it as well.
+                Ok(_) if left.is_zero() => return Err(self.out_of_time()),
+                Ok((Kind::Heartbeat, _)) => {}
+                Ok(frame) => return Ok(frame),
+                Err(RecvTimeoutError::Disconnected) => return Err("the machine stopped".into()),
+                Err(RecvTimeoutError::Timeout) if left <= SILENCE => {
+                    return Err(self.out_of_time());
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    self.dump();
+                    return Err(format!("no sign of life for {} s", SILENCE.as_secs()));
+                }
+            }
+        }
+    }
+
+    fn out_of_time(&mut self) -> String {
+        self.dump();
+        "it did not end in time".into()
+    }
+
+    /// Asks the guest to print on its console what its processors do and which tasks are blocked.
+    fn dump(&mut self) {
+        if frame::send(&mut self.input, Kind::Dump, &[]).is_ok() {
+            thread::sleep(Duration::from_secs(2));
+        }
+    }
+
+    /// Ends QEMU in any case, and judges the console.
+    fn end(mut self) -> Report {
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+        let bytes = fs::read(self.place.console()).unwrap_or_default();
+        let console = String::from_utf8_lossy(&bytes).into_owned();
+        let complaints = complaint::find(&console, &self.allowed);
+        let trouble = self.lost.is_some() || !complaints.is_empty();
+        let log = trouble.then(|| self.place.keep_console()).flatten();
+        Report {
+            complaints,
+            console,
+            log,
+        }
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+    }
+}
+
+impl Report {
+    /// Shows the complaints and where the console's text is.
+    pub(crate) fn show(&self) {
+        for complaint in &self.complaints {
+            eprintln!("vm: {}", complaint.title);
+            for line in &complaint.excerpt {
+                eprintln!("    {line}");
+            }
+        }
+        if self.complaints.iter().all(|complaint| complaint.excerpt.is_empty()) {
+            let lines: Vec<&str> = self.console.lines().collect();
+            for line in lines.iter().skip(lines.len().saturating_sub(20)) {
+                eprintln!("    {line}");
+            }
+        }
+        if let Some(log) = &self.log {
+            eprintln!("vm: the console's text is in {}", log.display());
+        }
+    }
+}
+
+fn pass_on(sink: &mut dyn Write, bytes: &[u8]) -> Result<()> {
+    sink.write_all(bytes).and_then(|()| sink.flush()).context("cannot pass the output on")
+}
+
+/// Makes the files that the guest boots from.
+pub(super) fn prepare(kit: &Kit, spec: &Spec, init: &Path, place: &Place) -> Result<()> {
+    let root = initramfs::make(kit, spec, init)?;
+    fs::write(place.initramfs(), root).context("cannot write the guest's first root")?;
+    if let Some(directory) = &spec.share {
+        share::make(kit, directory, &place.share())?;
+    }
+    Ok(())
+}
