@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The bytes behind a layer: reads that are whole or an error.
+//!
+//! A layer is reached through this source and not through a file, so that other sources can take
+//! its place.
+
+use crate::error::Fault;
+use crate::format::ReadAt;
+use crate::sys::file::File;
+use crate::sys::pages::Pages;
+use kernel::prelude::*;
+use kernel::str::CStr;
+
+/// A layer's file, with the size it had when it was opened.
+pub(crate) struct Backing {
+    file: File,
+    size: u64,
+}
+
+impl Backing {
+    /// Opens a file or block device.
+    pub(crate) fn open(path: &CStr) -> Result<Self> {
+        let file = File::open(path)?;
+        let size = file.size();
+        Ok(Self { file, size })
+    }
+
+    /// Reads `len` bytes from byte `offset` straight into pages, and moves those on.
+    pub(crate) fn read_pages(
+        &self,
+        offset: u64,
+        pages: &mut Pages<'_>,
+        len: usize,
+    ) -> Result<(), Fault> {
+        let done = pages
+            .read_from(&self.file, offset, len)
+            .map_err(|errno| Fault::Read { offset, errno })?;
+        whole(offset, done, len)
+    }
+
+    /// Forgets what the page cache holds of a range, so that the next read asks the storage.
+    pub(crate) fn forget(&self, offset: u64, len: usize) {
+        self.file.drop_cache(offset, len as u64);
+    }
+}
+
+impl ReadAt for Backing {
+    type Error = Fault;
+
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), Fault> {
+        let done = self
+            .file
+            .read(offset, buf)
+            .map_err(|errno| Fault::Read { offset, errno })?;
+        whole(offset, done, buf.len())
+    }
+}
+
+fn whole(offset: u64, done: usize, len: usize) -> Result<(), Fault> {
+    if done < len {
+        return Err(Fault::Short {
+            offset: offset.saturating_add(done as u64),
+        });
+    }
+    Ok(())
+}

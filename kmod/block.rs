@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One compressed block after the other: fetch, check, decode, and once more if that fails.
+//!
+//! Adjacent blocks are fetched with one read. A block that lies in one piece of the request's
+//! memory is decoded there; any other goes through the bounce buffer.
+
+use crate::backing::Backing;
+use crate::codec::Codecs;
+use crate::error::Fault;
+use crate::format::zfile::{self, JumpTable, Run, ZFile};
+use crate::format::{self, ReadAt, Rule, Window};
+use crate::stats::Stats;
+use crate::sys::crc::Crc32c;
+use crate::sys::pages::{Chunk, Pages};
+use kernel::alloc::Flags;
+use kernel::prelude::*;
+
+/// Stored bytes that one read fetches at most, unless a single block takes more.
+const FETCH_BYTES: usize = 64 * 1024;
+
+/// What decoding needs besides memory; the same for all reads of a device.
+#[derive(Clone, Copy)]
+pub(crate) struct Decoding<'a> {
+    pub(crate) codecs: &'a Codecs,
+    pub(crate) stats: &'a Stats,
+    /// Whether block checksums are verified.
+    pub(crate) verify: bool,
+}
+
+/// A compressed layer's blocks and where they are stored.
+pub(crate) struct Blocks {
+    pub(crate) zfile: ZFile,
+    table: KVVec<zfile::Group>,
+}
+
+/// Memory for fetching and decoding, used by one reader at a time.
+pub(crate) struct BlockBuffers {
+    fetch: KVVec<u8>,
+    /// What `fetch` holds: blocks of a layer.
+    fetched: Option<(u8, Run)>,
+    bounce: KVVec<u8>,
+    /// What `bounce` holds: a decoded block of a layer.
+    decoded: Option<(u8, u64)>,
+}
+
+impl BlockBuffers {
+    /// Memory for layers whose stored and decoded blocks have at most these bytes; 0 for stacks
+    /// without compressed layers, which need none.
+    pub(crate) fn new(max_stored: usize, max_decoded: usize, flags: Flags) -> Result<Self> {
+        let fetch = if max_stored == 0 {
+            0
+        } else {
+            max_stored.max(FETCH_BYTES)
+        };
+        Ok(Self {
+            fetch: KVVec::from_elem(0, fetch, flags)?,
+            fetched: None,
+            bounce: KVVec::from_elem(0, max_decoded, flags)?,
+            decoded: None,
+        })
+    }
+
+    /// Forgets what the buffers hold: another request may belong to another time.
+    pub(crate) fn clear(&mut self) {
+        self.fetched = None;
+        self.decoded = None;
+    }
+}
+
+/// A part of a compressed layer's blocks to be read: the way from the table to the bytes.
+struct Reader<'a> {
+    blocks: &'a Blocks,
+    layer: u8,
+    backing: &'a Window<Backing>,
+    decoding: Decoding<'a>,
+    /// Last block of the read: fetching ahead stops there.
+    last: u64,
+}
+
+impl Blocks {
+    /// Reads the jump table.
+    pub(crate) fn load(zfile: ZFile, backing: &Window<Backing>, buf: &mut [u8]) -> Result<Self, Fault> {
+        let mut table = KVVec::new();
+        zfile::load_jump_table(backing, &zfile, &Crc32c, buf, |group| {
+            Ok(table.push(group, GFP_KERNEL)?)
+        })?;
+        Ok(Self { zfile, table })
+    }
+
+    fn table(&self) -> JumpTable<'_> {
+        JumpTable::new(&self.zfile, &self.table)
+    }
+
+    /// Number of the block that holds decoded byte `offset`.
+    fn block_of(&self, offset: u64) -> u64 {
+        offset >> self.zfile.block_size.trailing_zeros()
+    }
+
+    fn reader<'a>(
+        &'a self,
+        layer: u8,
+        backing: &'a Window<Backing>,
+        decoding: Decoding<'a>,
+        offset: u64,
+        len: usize,
+    ) -> Reader<'a> {
+        Reader {
+            blocks: self,
+            layer,
+            backing,
+            decoding,
+            last: self.block_of(offset.saturating_add(len as u64).saturating_sub(1)),
+        }
+    }
+
+    /// Reads `len` decoded bytes from byte `offset` into pages, and moves those on.
+    #[allow(clippy::too_many_arguments)]
+    pub(crate) fn read_pages(
+        &self,
+        layer: u8,
+        backing: &Window<Backing>,
+        decoding: Decoding<'_>,
+        buffers: &mut BlockBuffers,
+        offset: u64,
+        len: usize,
+        pages: &mut Pages<'_>,
+    ) -> Result<(), Fault> {
+        let reader = self.reader(layer, backing, decoding, offset, len);
+        let mut at = offset;
+        let mut left = len;
+        while left != 0 {
+            let block = self.block_of(at);
+            let skip = (at & u64::from(self.zfile.block_size - 1)) as usize;
+            let decoded = self.zfile.decoded_len(block);
+            let here = decoded.saturating_sub(skip).min(left);
+            if here == 0 {
+                return Err(format::Error::new(Rule::ZFileReadBounds, at, left as u64).into());
+            }
+            match pages.chunk(here).filter(|_| here == decoded) {
+                Some(mut chunk) => {
+                    reader.load(block, buffers, &mut chunk)?;
+                    pages.advance(here);
+                }
+                None => pages.write(reader.bounce(block, skip, here, buffers)?),
+            }
+            at = at.saturating_add(here as u64);
+            left -= here;
+        }
+        Ok(())
+    }
+
+    /// Reads decoded bytes from byte `offset` into memory of the kernel.
+    pub(crate) fn read(
+        &self,
+        layer: u8,
+        backing: &Window<Backing>,
+        decoding: Decoding<'_>,
+        buffers: &mut BlockBuffers,
+        offset: u64,
+        buf: &mut [u8],
+    ) -> Result<(), Fault> {
+        let reader = self.reader(layer, backing, decoding, offset, buf.len());
+        // The bounce buffer is lent out while blocks are loaded through the same buffers.
+        let mut bounce = core::mem::take(&mut buffers.bounce);
+        buffers.decoded = None;
+        let result = zfile::read_blocks(&self.zfile, offset, buf, &mut bounce, |block, dst| {
+            reader.load(block, buffers, &mut Chunk::from(dst))
+        });
+        buffers.bounce = bounce;
+        result
+    }
+}
+
+impl Reader<'_> {
+    /// Bytes `skip..skip + len` of block `block`, decoded in the bounce buffer.
+    fn bounce<'b>(
+        &self,
+        block: u64,
+        skip: usize,
+        len: usize,
+        buffers: &'b mut BlockBuffers,
+    ) -> Result<&'b [u8], Fault> {
+        let outside = format::Error::new(Rule::ZFileReadBounds, block, skip as u64);
+
+        if buffers.decoded != Some((self.layer, block)) {
+            let mut bounce = core::mem::take(&mut buffers.bounce);
+            buffers.decoded = None;
+            let result = match bounce.get_mut(..self.blocks.zfile.decoded_len(block)) {
+                Some(dst) => self.load(block, buffers, &mut Chunk::from(dst)),
+                None => Err(outside.into()),
+            };
+            buffers.bounce = bounce;
+            result?;
+            buffers.decoded = Some((self.layer, block));
+        }
+        Ok(skip
+            .checked_add(len)
+            .and_then(|end| buffers.bounce.get(skip..end))
+            .ok_or(outside)?)
+    }
+
+    /// Decodes block `block` into `dst`, reading it a second time if anything about it is wrong.
+    fn load(
+        &self,
+        block: u64,
+        buffers: &mut BlockBuffers,
+        dst: &mut Chunk<'_>,
+    ) -> Result<(), Fault> {
+        let mut last = self.last;
+        if let Err(fault) = self.attempt(block, last, buffers, dst) {
+            // Once more from the storage, this block alone, in case the page cache holds the error
+            // or a neighbour is what cannot be read.
+            self.decoding.stats.rereads.inc();
+            buffers.fetched = None;
+            last = block;
+            let stored = self.blocks.table().stored(block).ok_or(fault)?;
+            self.backing.inner().forget(
+                self.backing.offset().saturating_add(stored.offset),
+                stored.len,
+            );
+            self.attempt(block, last, buffers, dst)?;
+        }
+        Ok(())
+    }
+
+    fn attempt(
+        &self,
+        block: u64,
+        last: u64,
+        buffers: &mut BlockBuffers,
+        dst: &mut Chunk<'_>,
+    ) -> Result<(), Fault> {
+        let stored = self.fetch(block, last, buffers)?;
+        let mut codecs = self.decoding.codecs;
+        let stats = self.decoding.stats;
+        zfile::unpack(
+            &self.blocks.zfile,
+            &Crc32c,
+            &mut codecs,
+            self.decoding.verify,
+            stored,
+            dst,
+        )
+        .map_err(|rule| {
+            match rule {
+                Rule::ZFileBlockCrc => stats.crc_errors.inc(),
+                _ => stats.decode_errors.inc(),
+            }
+            let at = self.blocks.table().stored(block).map_or(0, |s| s.offset);
+            format::Error::new(rule, at, block).in_layer(self.layer)
+        })?;
+        stats.blocks_decoded.inc();
+        Ok(())
+    }
+
+    /// The stored bytes of block `block`, fetched together with those after it up to `last`.
+    fn fetch<'b>(
+        &self,
+        block: u64,
+        last: u64,
+        buffers: &'b mut BlockBuffers,
+    ) -> Result<&'b [u8], Fault> {
+        let outside = format::Error::new(Rule::ZFileReadBounds, block, last).in_layer(self.layer);
+        let table = self.blocks.table();
+
+        let run = match buffers.fetched {
+            Some((layer, run)) if layer == self.layer && run.contains(block) => run,
+            _ => {
+                buffers.fetched = None;
+                let run = Run::new(&table, block, last, buffers.fetch.len()).ok_or(outside)?;
+                let dst = buffers.fetch.get_mut(..run.len).ok_or(outside)?;
+                self.decoding.stats.backing_reads.inc();
+                self.backing.read_exact_at(run.offset, dst)?;
+                buffers.fetched = Some((self.layer, run));
+                run
+            }
+        };
+        let stored = table.stored(block).ok_or(outside)?;
+        let start = stored
+            .offset
+            .checked_sub(run.offset)
+            .and_then(|start| usize::try_from(start).ok())
+            .ok_or(outside)?;
+        Ok(start
+            .checked_add(stored.len)
+            .and_then(|end| buffers.fetch.get(start..end))
+            .ok_or(outside)?)
+    }
+}

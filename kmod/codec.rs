@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Decoders for blocks: one ZSTD context a CPU, shared by all devices.
+//!
+//! A context is held only while a block is decoded, never while anything is waited for, so there
+//! is no order between contexts and no device can starve another one.
+
+use crate::format::zfile::{Algorithm, Codec};
+use crate::sys::codec::{lz4_decompress, Zstd};
+use crate::sys::pages::Chunk;
+use kernel::cpu::{nr_cpu_ids, CpuId};
+use kernel::prelude::*;
+use kernel::sync::{new_mutex, Mutex};
+
+/// The decoders of the module.
+pub(crate) struct Codecs {
+    /// One for each possible CPU, or none before the first ZSTD layer.
+    zstd: KVec<Pin<KBox<Mutex<Option<Zstd>>>>>,
+}
+
+impl Codecs {
+    /// Decoders for LZ4, which needs no memory, and empty places for ZSTD contexts.
+    pub(crate) fn new() -> Result<Self> {
+        let count = nr_cpu_ids() as usize;
+        let mut zstd = KVec::with_capacity(count, GFP_KERNEL)?;
+        for _ in 0..count {
+            let slot = KBox::pin_init(new_mutex!(None, "vbd_zstd"), GFP_KERNEL)?;
+            zstd.push(slot, GFP_KERNEL)?;
+        }
+        Ok(Self { zstd })
+    }
+
+    /// Makes sure that blocks of `algorithm` can be decoded; allocates on first need.
+    pub(crate) fn prepare(&self, algorithm: Algorithm) -> Result {
+        if algorithm == Algorithm::Zstd {
+            for slot in &self.zstd {
+                let mut context = slot.lock();
+                if context.is_none() {
+                    *context = Some(Zstd::new()?);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn zstd_decompress(&self, src: &[u8], dst: &mut Chunk<'_>) -> Option<usize> {
+        let here = CpuId::current().as_u32() as usize;
+        let (before, after) = self.zstd.split_at_checked(here)?;
+        let mut context = match Iterator::chain(after.iter(), before).find_map(|slot| slot.try_lock()) {
+            Some(context) => context,
+            None => self.zstd.get(here)?.lock(),
+        };
+        (*context).as_mut()?.decompress(src, dst)
+    }
+}
+
+impl Codec<Chunk<'_>> for &Codecs {
+    fn decode(&mut self, algorithm: Algorithm, src: &[u8], dst: &mut Chunk<'_>) -> Option<usize> {
+        match algorithm {
+            Algorithm::Lz4 => lz4_decompress(src, dst),
+            Algorithm::Zstd => self.zstd_decompress(src, dst),
+        }
+    }
+}

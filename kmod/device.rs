@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A device: a stack behind a disk.
+
+use crate::format::limits::SECTOR;
+use crate::queue::Queue;
+use crate::stack::Stack;
+use crate::stats::{Stats, StatsFile};
+use crate::sys::gen_disk::{GenDisk, Limits};
+use crate::sys::mq::TagSet;
+use kernel::debugfs::Dir;
+use kernel::prelude::*;
+use kernel::str::CString;
+use kernel::sync::Arc;
+
+/// Requests that can be under way at a time.
+const QUEUE_DEPTH: u32 = 64;
+
+/// Largest request: 1 MiB, in sectors.
+const MAX_SECTORS: u32 = 2048;
+
+/// Bytes that reads come in best: a page.
+const PHYSICAL_BLOCK_SIZE: u32 = 4096;
+
+/// A disk that is there until this is dropped.
+pub(crate) struct Device {
+    // Dropped in this order: the counters' file goes first.
+    _stats: StatsFile,
+    _disk: GenDisk<Queue>,
+}
+
+impl Device {
+    /// Makes `/dev/vbd<index>` out of a stack.
+    ///
+    /// The disk has whole sectors: a virtual size that is no multiple of 512 is rounded up, and
+    /// what lies past it reads as zeroes.
+    pub(crate) fn new(index: u32, stack: Arc<Stack>, stats: Arc<Stats>, root: &Dir) -> Result<Self> {
+        let name = CString::try_from_fmt(fmt!("vbd{index}"))?;
+        let limits = Limits {
+            capacity: stack.virtual_size().div_ceil(SECTOR),
+            physical_block_size: PHYSICAL_BLOCK_SIZE,
+            max_sectors: MAX_SECTORS,
+        };
+        let disk = GenDisk::new(&name, &limits, TagSet::new(QUEUE_DEPTH)?, Queue::new(stack.clone())?)?;
+        let stats = StatsFile::new(root, &name, stats)?;
+        pr_info!(
+            "{}: {} layers, {} bytes, {} segments\n",
+            &*name,
+            stack.layers(),
+            stack.virtual_size(),
+            stack.segments(),
+        );
+        Ok(Self {
+            _stats: stats,
+            _disk: disk,
+        })
+    }
+}

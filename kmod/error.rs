@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What can go wrong, and the one place that makes an errno of it.
+
+use crate::format;
+use kernel::alloc::AllocError;
+use kernel::bindings;
+use kernel::fmt;
+use kernel::prelude::*;
+
+/// A failure while a layer is opened or read.
+#[derive(Clone, Copy)]
+pub(crate) enum Fault {
+    /// The image breaks a rule of the format.
+    Format(format::Error),
+    /// The backing file cannot be read at a byte offset.
+    Read { offset: u64, errno: Error },
+    /// The backing file ends before what should be there.
+    Short { offset: u64 },
+    /// Anything else the kernel says no to.
+    Kernel(Error),
+}
+
+impl Fault {
+    /// The errno for user space.
+    pub(crate) fn errno(&self) -> Error {
+        match self {
+            Self::Format(error) => match error.rule.class() {
+                format::Class::NotALayer => EINVAL,
+                // What file systems say of a damaged image and of a bad checksum.
+                format::Class::Corrupt => errno(bindings::EUCLEAN),
+                format::Class::Checksum => errno(bindings::EBADMSG),
+                format::Class::Unsupported => errno(bindings::EOPNOTSUPP),
+                format::Class::TooLarge => EFBIG,
+            },
+            Self::Read { errno, .. } | Self::Kernel(errno) => *errno,
+            Self::Short { .. } => EIO,
+        }
+    }
+}
+
+/// An errno that the prelude has no name for.
+fn errno(code: u32) -> Error {
+    Error::from_errno(-(code as i32))
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Format(error) => write!(f, "{error}"),
+            Self::Read { offset, errno } => {
+                write!(f, "file offset {offset}: read failed ({errno:?})")
+            }
+            Self::Short { offset } => {
+                write!(f, "file offset {offset}: the file ends early (truncated)")
+            }
+            Self::Kernel(errno) => write!(f, "{errno:?}"),
+        }
+    }
+}
+
+impl From<format::Error> for Fault {
+    fn from(error: format::Error) -> Self {
+        Self::Format(error)
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Kernel(error)
+    }
+}
+
+impl From<AllocError> for Fault {
+    fn from(_: AllocError) -> Self {
+        Self::Kernel(ENOMEM)
+    }
+}

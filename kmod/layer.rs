@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One layer: a backing file, perhaps a tar wrapper, perhaps compressed blocks.
+
+use crate::backing::Backing;
+use crate::block::{BlockBuffers, Blocks, Decoding};
+use crate::error::Fault;
+use crate::format::lsmt::{self, Lsmt, Segment};
+use crate::format::{tar, zfile, ReadAt, Window};
+use crate::sys::crc::Crc32c;
+use crate::sys::pages::Pages;
+use core::cell::RefCell;
+use kernel::prelude::*;
+
+/// Bytes of metadata that are read at a time while a layer is opened.
+const METADATA_CHUNK: usize = 64 * 1024;
+
+/// An open layer.
+pub(crate) struct Layer {
+    /// Place in the stack, 0 = bottom.
+    number: u8,
+    /// The payload of the file.
+    backing: Window<Backing>,
+    /// How the payload is compressed, if it is.
+    blocks: Option<Blocks>,
+}
+
+/// A layer and what its own metadata say; the index is merged and then dropped.
+pub(crate) struct Opened {
+    pub(crate) layer: Layer,
+    pub(crate) lsmt: Lsmt,
+    pub(crate) index: KVVec<Segment>,
+}
+
+impl Layer {
+    /// Opens layer `number` and reads its metadata, checking every rule of the format.
+    pub(crate) fn open(
+        number: u8,
+        backing: Backing,
+        decoding: Decoding<'_>,
+    ) -> Result<Opened, Fault> {
+        let mut buf = KVVec::from_elem(0u8, METADATA_CHUNK, GFP_KERNEL)?;
+        let (_, backing) = tar::unwrap(backing)?;
+        let blocks = match zfile::probe(&backing, &Crc32c)? {
+            Some(header) => {
+                decoding.codecs.prepare(header.algorithm)?;
+                Some(Blocks::load(header, &backing, &mut buf)?)
+            }
+            None => None,
+        };
+        let layer = Self {
+            number,
+            backing,
+            blocks,
+        };
+
+        let (stored, decoded) = layer.block_bytes();
+        let metadata = Metadata {
+            layer: &layer,
+            decoding,
+            buffers: RefCell::new(BlockBuffers::new(stored, decoded, GFP_KERNEL)?),
+        };
+        let lsmt = lsmt::probe(&metadata)?;
+        let mut index = KVVec::new();
+        lsmt::load_index(&metadata, &lsmt, &mut buf, |segment| {
+            Ok(index.push(segment, GFP_KERNEL)?)
+        })?;
+        Ok(Opened { layer, lsmt, index })
+    }
+
+    /// Most bytes of a stored and of a decoded block; 0 for a layer that is not compressed.
+    pub(crate) fn block_bytes(&self) -> (usize, usize) {
+        self.blocks.as_ref().map_or((0, 0), |blocks| {
+            (blocks.zfile.max_stored(), blocks.zfile.block_size as usize)
+        })
+    }
+
+    /// Bytes that are decoded together, or [`None`] for a layer that is not compressed.
+    pub(crate) fn block_size(&self) -> Option<u32> {
+        self.blocks.as_ref().map(|blocks| blocks.zfile.block_size)
+    }
+
+    /// Reads `len` LSMT bytes from byte `offset` into pages, and moves those on.
+    pub(crate) fn read_pages(
+        &self,
+        decoding: Decoding<'_>,
+        buffers: &mut BlockBuffers,
+        offset: u64,
+        len: usize,
+        pages: &mut Pages<'_>,
+    ) -> Result<(), Fault> {
+        match &self.blocks {
+            Some(blocks) => blocks.read_pages(
+                self.number,
+                &self.backing,
+                decoding,
+                buffers,
+                offset,
+                len,
+                pages,
+            ),
+            None => self.read_plain(decoding, offset, len, pages),
+        }
+    }
+
+    /// Reads stored bytes as they are, a second time from the storage if the first one fails.
+    fn read_plain(
+        &self,
+        decoding: Decoding<'_>,
+        offset: u64,
+        len: usize,
+        pages: &mut Pages<'_>,
+    ) -> Result<(), Fault> {
+        // The index was checked against the file's size, so this is inside of it.
+        let at = self.backing.offset().saturating_add(offset);
+        let file = self.backing.inner();
+
+        decoding.stats.backing_reads.inc();
+        let start = pages.clone();
+        if file.read_pages(at, pages, len).is_err() {
+            decoding.stats.rereads.inc();
+            *pages = start;
+            file.forget(at, len);
+            file.read_pages(at, pages, len)?;
+        }
+        Ok(())
+    }
+}
+
+/// A layer's LSMT bytes, for reading its metadata.
+struct Metadata<'a> {
+    layer: &'a Layer,
+    decoding: Decoding<'a>,
+    buffers: RefCell<BlockBuffers>,
+}
+
+impl ReadAt for Metadata<'_> {
+    type Error = Fault;
+
+    fn size(&self) -> u64 {
+        match &self.layer.blocks {
+            Some(blocks) => blocks.zfile.original_size,
+            None => self.layer.backing.size(),
+        }
+    }
+
+    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), Fault> {
+        match &self.layer.blocks {
+            Some(blocks) => {
+                let mut buffers = self.buffers.try_borrow_mut().map_err(|_| EBUSY)?;
+                blocks.read(
+                    self.layer.number,
+                    &self.layer.backing,
+                    self.decoding,
+                    &mut buffers,
+                    offset,
+                    buf,
+                )
+            }
+            None => self.layer.backing.read_exact_at(offset, buf),
+        }
+    }
+}

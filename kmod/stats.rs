@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Counters of a device, shown in debugfs as `vbd/<disk>/stats`: a name and a number a line.
+
+use kernel::debugfs::{Dir, File};
+use kernel::fmt;
+use kernel::prelude::*;
+use kernel::str::CStr;
+use kernel::sync::atomic::{Atomic, Relaxed};
+use kernel::sync::Arc;
+
+/// One counter; only ever grows.
+pub(crate) struct Counter(Atomic<i64>);
+
+impl Counter {
+    const fn new() -> Self {
+        Self(Atomic::new(0))
+    }
+
+    /// Counts one.
+    pub(crate) fn inc(&self) {
+        self.add(1);
+    }
+
+    /// Counts `n`.
+    pub(crate) fn add(&self, n: u64) {
+        self.0.add(n as i64, Relaxed);
+    }
+}
+
+macro_rules! stats {
+    ($( $(#[$doc:meta])* $name:ident, )*) => {
+        /// The counters of one device.
+        pub(crate) struct Stats {
+            $( $(#[$doc])* pub(crate) $name: Counter, )*
+        }
+
+        impl Stats {
+            /// All zero.
+            pub(crate) const fn new() -> Self {
+                Self { $( $name: Counter::new(), )* }
+            }
+
+            fn show(stats: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                $( writeln!(f, "{} {}", stringify!($name), stats.$name.0.load(Relaxed))?; )*
+                Ok(())
+            }
+        }
+    };
+}
+
+stats! {
+    /// Read requests.
+    requests,
+    /// Bytes asked for by them.
+    bytes,
+    /// Requests that ended with an error in whole or part.
+    errors,
+    /// Reads of backing files.
+    backing_reads,
+    /// Blocks decompressed.
+    blocks_decoded,
+    /// Blocks whose checksum did not match.
+    crc_errors,
+    /// Blocks that did not decompress, or to a wrong length.
+    decode_errors,
+    /// Second attempts after any of these, or after a failed read.
+    rereads,
+}
+
+/// The file in debugfs, there until this is dropped.
+pub(crate) struct StatsFile {
+    _file: Pin<KBox<File<Arc<Stats>>>>,
+    _dir: Dir,
+}
+
+impl StatsFile {
+    /// Shows `stats` under the name of the disk.
+    pub(crate) fn new(root: &Dir, disk: &CStr, stats: Arc<Stats>) -> Result<Self> {
+        let dir = root.subdir(disk);
+        let file = KBox::pin_init(
+            dir.read_callback_file(c"stats", stats, &Stats::show),
+            GFP_KERNEL,
+        )?;
+        Ok(Self {
+            _file: file,
+            _dir: dir,
+        })
+    }
+}

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Read by bindgen for bindings_generated.rs: exported interfaces that are not in the kernel crate's
+ * own bindings, and the functions of shim.c. The allow-list stands in Kbuild.
+ */
+#include <linux/blk-mq.h>
+#include <linux/crc32.h>
+#include <linux/lz4.h>
+#include <linux/zstd.h>
+
+#include "shim.h"
+
+/* Macros with casts are invisible to bindgen; a constant is not. */
+const unsigned int VBD_MQ_F_NO_SCHED_BY_DEFAULT = BLK_MQ_F_NO_SCHED_BY_DEFAULT;

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Reading files from inside the kernel.
+//!
+//! Mainline's `kernel::fs::File` can neither open nor read. C header: `include/linux/fs.h`.
+
+use super::generated;
+use core::ptr::NonNull;
+use kernel::bindings;
+use kernel::error::from_err_ptr;
+use kernel::prelude::*;
+use kernel::str::CStr;
+
+/// An open file.
+///
+/// # Invariants
+///
+/// The pointer is to a file that this value holds a reference on and that is open for reading.
+pub(crate) struct File(NonNull<bindings::file>);
+
+// SAFETY: A file may be read and released from any thread.
+unsafe impl Send for File {}
+// SAFETY: Positions are passed with each read; the file's own position is not used.
+unsafe impl Sync for File {}
+
+impl File {
+    /// Opens `path` for reading, in the mount namespace and with the credentials of the caller.
+    ///
+    /// Regular files and block devices only: `EISDIR` for a directory, `EINVAL` for the rest.
+    pub(crate) fn open(path: &CStr) -> Result<Self> {
+        // O_NONBLOCK: opening a FIFO must not wait for its writer.
+        let flags = bindings::O_RDONLY | bindings::O_LARGEFILE | bindings::O_NONBLOCK;
+        // SAFETY: The path is NUL-terminated.
+        let file = unsafe { bindings::filp_open(path.as_char_ptr(), flags as i32, 0) };
+        let file = NonNull::new(from_err_ptr(file)?).ok_or(EINVAL)?;
+        // INVARIANT: Just opened for reading; the reference is now this value's.
+        let file = Self(file);
+        // SAFETY: The file is open by the type invariant.
+        let mode = u32::from(unsafe { generated::vbd_file_mode(file.0.as_ptr()) });
+        match mode & bindings::S_IFMT {
+            bindings::S_IFREG | bindings::S_IFBLK => Ok(file),
+            bindings::S_IFDIR => Err(EISDIR),
+            _ => Err(EINVAL),
+        }
+    }
+
+    /// Size in bytes now; of a block device, its capacity.
+    pub(crate) fn size(&self) -> u64 {
+        // SAFETY: The file is open by the type invariant.
+        let size = unsafe { generated::vbd_file_size(self.0.as_ptr()) };
+        u64::try_from(size).unwrap_or(0)
+    }
+
+    /// Reads from byte `offset` into `buf`; returns the bytes read, fewer only at the end.
+    ///
+    /// May sleep. Raises fanotify's pre-content events, as `kernel_read()` does.
+    pub(crate) fn read(&self, offset: u64, buf: &mut [u8]) -> Result<usize> {
+        let mut done = 0;
+        while done < buf.len() {
+            let mut position = position(offset, done)?;
+            let rest = buf.get_mut(done..).unwrap_or_default();
+            // SAFETY: The file is open by the type invariant; `rest` is valid for writes.
+            let len = unsafe {
+                bindings::kernel_read(
+                    self.0.as_ptr(),
+                    rest.as_mut_ptr().cast(),
+                    rest.len(),
+                    &mut position,
+                )
+            };
+            match read_length(len)? {
+                0 => break,
+                len => done += len,
+            }
+        }
+        Ok(done)
+    }
+
+    /// One read from byte `offset` into `iter`; returns the bytes read. May sleep.
+    ///
+    /// # Safety
+    ///
+    /// `iter` is an initialised iterator over memory that is valid for writes.
+    pub(super) unsafe fn read_iter(
+        &self,
+        iter: &mut bindings::iov_iter,
+        offset: u64,
+    ) -> Result<usize> {
+        let mut position = position(offset, 0)?;
+        // SAFETY: The file is open by the type invariant; the iterator by this function's
+        // requirements.
+        let len = unsafe { bindings::vfs_iter_read(self.0.as_ptr(), iter, &mut position, 0) };
+        read_length(len)
+    }
+
+    /// Drops clean cached pages of bytes `offset..offset + len`, so that a re-read asks the storage.
+    pub(crate) fn drop_cache(&self, offset: u64, len: u64) {
+        // 64-bit kernels only (shim.c): page numbers are as wide as offsets.
+        let first = (offset as usize) / bindings::PAGE_SIZE;
+        let last = (offset.saturating_add(len) as usize) / bindings::PAGE_SIZE;
+        // SAFETY: An open file has a mapping, which lives as long as the file.
+        unsafe {
+            let mapping = (*self.0.as_ptr()).f_mapping;
+            bindings::invalidate_mapping_pages(mapping, first, last);
+        }
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        // SAFETY: The reference is this value's by the type invariant, and this is its end.
+        unsafe { bindings::fput(self.0.as_ptr()) };
+    }
+}
+
+/// A file position, which is signed; beyond its range no file can be read.
+fn position(offset: u64, done: usize) -> Result<bindings::loff_t> {
+    offset
+        .checked_add(done as u64)
+        .and_then(|at| bindings::loff_t::try_from(at).ok())
+        .ok_or(EINVAL)
+}
+
+/// Splits what a read returns into a length and an error.
+fn read_length(len: isize) -> Result<usize> {
+    usize::try_from(len).map_err(|_| Error::from_errno(len as i32))
+}

@@ -1,0 +1,372 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! blk-mq: requests that workers serve, several at a time, and that end exactly once.
+//!
+//! Mainline's `kernel::block::mq` cannot walk the pages of a request, end it later with an error,
+//! or give it data of the driver's. C header: `include/linux/blk-mq.h`.
+//!
+//! A request's way: the block layer calls [`Operations::queue_rq`], which must not sleep and says
+//! how many workers shall serve it; each worker calls [`Operations::serve`]; the last one to return
+//! calls [`Operations::complete`] with the one [`Completion`] there is, and whatever becomes of that,
+//! the request ends.
+
+use super::generated;
+use super::pages::{Pages, SegmentList};
+use super::workqueue::{NoIo, WorkQueue};
+use core::marker::PhantomData;
+use core::ops::{Deref, Range};
+use core::ptr::NonNull;
+use kernel::bindings;
+use kernel::error::to_result;
+use kernel::prelude::*;
+use kernel::sync::atomic::{Atomic, Full, Relaxed};
+use kernel::types::Opaque;
+
+/// Most workers for one request.
+pub(crate) const MAX_WORKERS: u32 = 4;
+
+/// Bytes in a sector.
+const SECTOR: u64 = 512;
+
+/// A block driver.
+pub(crate) trait Operations: Sized + Send + Sync + 'static {
+    /// The driver's own data in each request, made once and used again.
+    type RequestData: Default + Send + Sync;
+
+    /// Looks at a new request and prepares its data; returns how many workers shall serve it.
+    ///
+    /// Must not sleep. An error ends the request.
+    fn queue_rq(&self, rq: &Request<'_, Self>) -> Result<u32>;
+
+    /// Serves part of the request, on a worker. May sleep; allocations do not start I/O.
+    fn serve(&self, rq: &Request<'_, Self>);
+
+    /// Ends the request, on the last worker to be done with it.
+    fn complete(&self, rq: Completion<'_, Self>);
+}
+
+/// What a queue needs: the driver and its workers. The queue's `queuedata`.
+pub(super) struct QueueData<T> {
+    pub(super) driver: T,
+    pub(super) workers: WorkQueue,
+}
+
+/// One worker's handle on a request.
+#[repr(C)]
+struct Slot {
+    work: bindings::work_struct,
+    rq: *mut bindings::request,
+}
+
+/// Memory that blk-mq allocates behind each request.
+#[repr(C)]
+struct Pdu<T: Operations> {
+    slots: [Slot; MAX_WORKERS as usize],
+    /// Workers that have not returned yet.
+    pending: Atomic<u32>,
+    data: T::RequestData,
+}
+
+/// A request that the driver owns and that has not ended.
+///
+/// # Invariants
+///
+/// `rq` is a started request of a queue with operations `T`, not ended during `'a`.
+pub(crate) struct Request<'a, T: Operations> {
+    rq: NonNull<bindings::request>,
+    _request: PhantomData<&'a T>,
+}
+
+impl<T: Operations> Request<'_, T> {
+    /// Whether this is a read; nothing else is served by a read-only device.
+    pub(crate) fn is_read(&self) -> bool {
+        // SAFETY: Valid by the type invariant; the field does not change before the end.
+        let flags = unsafe { (*self.rq.as_ptr()).cmd_flags };
+        flags & ((1 << bindings::REQ_OP_BITS) - 1) == bindings::req_op_REQ_OP_READ
+    }
+
+    /// Bytes of the disk that the request is about.
+    pub(crate) fn range(&self) -> Range<u64> {
+        // SAFETY: Valid by the type invariant; the fields change only while the request is ended
+        // bio by bio, which `Completion` does alone.
+        let (sector, len) = unsafe {
+            let rq = self.rq.as_ptr();
+            ((*rq).__sector, (*rq).__data_len)
+        };
+        let start = sector.saturating_mul(SECTOR);
+        start..start.saturating_add(u64::from(len))
+    }
+
+    /// The driver's data.
+    pub(crate) fn data(&self) -> &T::RequestData {
+        // SAFETY: By the type invariant the memory behind the request is a `Pdu<T>`, initialised
+        // by `init_request`; shared references only are made before the end.
+        unsafe { &(*pdu::<T>(self.rq.as_ptr())).data }
+    }
+
+    /// The memory for bytes `range` of the disk, which lie in [`Self::range`]; or for the first of
+    /// them, where the list is too short for all.
+    pub(crate) fn pages<'a>(&'a self, range: &Range<u64>, list: &'a mut SegmentList) -> Pages<'a> {
+        let whole = self.range();
+        let start = range.start.clamp(whole.start, whole.end);
+        let end = range.end.clamp(start, whole.end);
+        // Inside a request, which has at most u32::MAX bytes.
+        let (skip, len) = ((start - whole.start) as u32, (end - start) as u32);
+        // SAFETY: The request is not ended while `self` is borrowed.
+        unsafe { list.fill(self.rq.as_ptr(), skip, len) }
+    }
+}
+
+/// The right to end a request, held once all workers are done with it.
+///
+/// # Invariants
+///
+/// Nobody else refers to the request.
+pub(crate) struct Completion<'a, T: Operations> {
+    request: Request<'a, T>,
+}
+
+impl<'a, T: Operations> Deref for Completion<'a, T> {
+    type Target = Request<'a, T>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.request
+    }
+}
+
+impl<T: Operations> Completion<'_, T> {
+    fn into_raw(self) -> *mut bindings::request {
+        let rq = self.request.rq.as_ptr();
+        core::mem::forget(self);
+        rq
+    }
+
+    /// Ends the request as a success.
+    pub(crate) fn end_ok(self) {
+        // SAFETY: Owned by the type invariant, and given up here.
+        unsafe { bindings::blk_mq_end_request(self.into_raw(), 0) };
+    }
+
+    /// Serves the request again, bio by bio, and ends each with its own result.
+    ///
+    /// The block layer joins neighbouring reads into one request; this keeps an error to the read
+    /// that it belongs to.
+    pub(crate) fn end_each(
+        self,
+        mut serve: impl FnMut(&Request<'_, T>, Range<u64>) -> Result,
+    ) {
+        loop {
+            // SAFETY: Owned by the type invariant; a request that has not ended has a bio, whose
+            // remaining length stands in its iterator.
+            let len = unsafe {
+                let bio = (*self.request.rq.as_ptr()).bio;
+                if bio.is_null() {
+                    break;
+                }
+                (*bio).bi_iter.bi_size
+            };
+            let start = self.request.range().start;
+            let result = serve(&self.request, start..start.saturating_add(u64::from(len)));
+            // SAFETY: Owned by the type invariant; `len` is what the first bio has left.
+            let more = unsafe {
+                bindings::blk_update_request(self.request.rq.as_ptr(), status(result), len)
+            };
+            if !more {
+                break;
+            }
+        }
+        // SAFETY: Owned by the type invariant, with no bio left, and given up here.
+        unsafe { bindings::__blk_mq_end_request(self.into_raw(), 0) };
+    }
+}
+
+impl<T: Operations> Drop for Completion<'_, T> {
+    /// A request that the driver forgot about ends with an error rather than never.
+    fn drop(&mut self) {
+        // SAFETY: Owned by the type invariant, and not used afterwards.
+        unsafe { bindings::blk_mq_end_request(self.request.rq.as_ptr(), status(Err(EIO))) };
+    }
+}
+
+fn status(result: Result) -> bindings::blk_status_t {
+    match result {
+        Ok(()) => 0,
+        // SAFETY: Translates a number.
+        Err(error) => unsafe { bindings::errno_to_blk_status(error.to_errno()) },
+    }
+}
+
+/// The memory behind a request.
+fn pdu<T: Operations>(rq: *mut bindings::request) -> *mut Pdu<T> {
+    // The driver's part begins where `struct request` ends (blk_mq_rq_to_pdu()).
+    rq.wrapping_add(1).cast()
+}
+
+/// The driver of the queue that `rq` belongs to.
+///
+/// # Safety
+///
+/// `rq` is a live request of a queue whose `queuedata` is a `QueueData<T>`.
+unsafe fn queue_data<'a, T>(rq: *mut bindings::request) -> &'a QueueData<T> {
+    // SAFETY: By this function's requirements. The data outlives all requests of the queue.
+    unsafe { &*(*(*rq).q).queuedata.cast::<QueueData<T>>() }
+}
+
+/// A set of tags, and with them the requests of one disk.
+///
+/// # Invariants
+///
+/// The set is allocated, and stays where it is.
+pub(crate) struct TagSet<T: Operations> {
+    set: KBox<Opaque<bindings::blk_mq_tag_set>>,
+    _driver: PhantomData<T>,
+}
+
+// SAFETY: The set may be used and freed from any thread.
+unsafe impl<T: Operations> Send for TagSet<T> {}
+// SAFETY: Shared references give away nothing but the pointer.
+unsafe impl<T: Operations> Sync for TagSet<T> {}
+
+impl<T: Operations> TagSet<T> {
+    /// One hardware queue of `depth` requests, without an I/O scheduler.
+    pub(crate) fn new(depth: u32) -> Result<Self> {
+        let mut set: bindings::blk_mq_tag_set = pin_init::zeroed();
+        set.ops = &Self::OPS;
+        set.nr_hw_queues = 1;
+        set.nr_maps = 1;
+        set.queue_depth = depth;
+        set.numa_node = bindings::NUMA_NO_NODE;
+        set.cmd_size = u32::try_from(core::mem::size_of::<Pdu<T>>())?;
+        set.flags = generated::VBD_MQ_F_NO_SCHED_BY_DEFAULT;
+        let set = KBox::new(Opaque::new(set), GFP_KERNEL)?;
+        // SAFETY: The set is filled in as a driver does, and zero otherwise; its address is final.
+        to_result(unsafe { bindings::blk_mq_alloc_tag_set(set.get()) })?;
+        // INVARIANT: Just allocated; a box does not move what it holds.
+        Ok(Self {
+            set,
+            _driver: PhantomData,
+        })
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut bindings::blk_mq_tag_set {
+        self.set.get()
+    }
+
+    const OPS: bindings::blk_mq_ops = bindings::blk_mq_ops {
+        queue_rq: Some(Self::queue_rq),
+        init_request: Some(Self::init_request),
+        exit_request: Some(Self::exit_request),
+        ..pin_init::zeroed()
+    };
+
+    /// # Safety
+    ///
+    /// Called by blk-mq, with a new request of this queue.
+    unsafe extern "C" fn queue_rq(
+        _hctx: *mut bindings::blk_mq_hw_ctx,
+        bd: *const bindings::blk_mq_queue_data,
+    ) -> bindings::blk_status_t {
+        // SAFETY: By this function's requirements.
+        let rq = unsafe { (*bd).rq };
+        // SAFETY: A request of this queue, whose data is `QueueData<T>` (`GenDisk::new`).
+        let queue = unsafe { queue_data::<T>(rq) };
+        // SAFETY: A new request has to be started before it can end.
+        unsafe { bindings::blk_mq_start_request(rq) };
+        // INVARIANT: Started just now, and ended only by a worker that is queued below.
+        let request = Request::<'_, T> {
+            // SAFETY: blk-mq passes no null request.
+            rq: unsafe { NonNull::new_unchecked(rq) },
+            _request: PhantomData,
+        };
+        let workers = match queue.driver.queue_rq(&request) {
+            Ok(workers) => workers.clamp(1, MAX_WORKERS),
+            // An error that is returned would be a promise to the block layer that the driver has
+            // not started; the request is ended here instead.
+            Err(error) => {
+                // SAFETY: Started above and given to nobody.
+                unsafe { bindings::blk_mq_end_request(rq, status(Err(error))) };
+                return 0;
+            }
+        };
+        let pdu = pdu::<T>(rq);
+        // SAFETY: Initialised by `init_request`; no worker has it yet.
+        unsafe { (*pdu).pending.store(workers, Relaxed) };
+        for slot in 0..workers as usize {
+            // SAFETY: A slot of the array above. The request ends only after every worker counted
+            // in `pending` has run, so the slots not queued yet stay valid.
+            unsafe {
+                let work = (&raw mut (*pdu).slots).cast::<Slot>().add(slot);
+                queue.workers.queue(&raw mut (*work).work);
+            }
+        }
+        0
+    }
+
+    /// # Safety
+    ///
+    /// Called by the workqueue, with the work of a [`Slot`] that `queue_rq` has queued.
+    unsafe extern "C" fn run(work: *mut bindings::work_struct) {
+        // SAFETY: The work is the first field of its slot.
+        let rq = unsafe { (*work.cast::<Slot>()).rq };
+        // SAFETY: A live request of this queue: it is not ended before this worker is done.
+        let queue = unsafe { queue_data::<T>(rq) };
+        // INVARIANT: As above, for as long as `pending` counts this worker.
+        let request = Request::<'_, T> {
+            // SAFETY: Set by `init_request`, not null.
+            rq: unsafe { NonNull::new_unchecked(rq) },
+            _request: PhantomData,
+        };
+        let _no_io = NoIo::enter();
+        queue.driver.serve(&request);
+        // SAFETY: Initialised by `init_request`.
+        let pending = unsafe { &(*pdu::<T>(rq)).pending };
+        // Full: what all workers wrote happens before the end.
+        if pending.fetch_sub(1, Full) == 1 {
+            // INVARIANT: Every other worker has gone through the line above.
+            queue.driver.complete(Completion { request });
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Called by blk-mq, once for each request of the set, with memory for a `Pdu<T>` behind it.
+    unsafe extern "C" fn init_request(
+        _set: *mut bindings::blk_mq_tag_set,
+        rq: *mut bindings::request,
+        _hctx: kernel::ffi::c_uint,
+        _node: kernel::ffi::c_int,
+    ) -> kernel::ffi::c_int {
+        let pdu = pdu::<T>(rq);
+        // SAFETY: By this function's requirements the memory is valid for writes; everything is
+        // initialised here, in place.
+        unsafe {
+            for slot in 0..MAX_WORKERS as usize {
+                let slot = (&raw mut (*pdu).slots).cast::<Slot>().add(slot);
+                generated::vbd_init_work(&raw mut (*slot).work, Some(Self::run));
+                (&raw mut (*slot).rq).write(rq);
+            }
+            (&raw mut (*pdu).pending).write(Atomic::new(0));
+            (&raw mut (*pdu).data).write(T::RequestData::default());
+        }
+        0
+    }
+
+    /// # Safety
+    ///
+    /// Called by blk-mq, once for each request that `init_request` has initialised.
+    unsafe extern "C" fn exit_request(
+        _set: *mut bindings::blk_mq_tag_set,
+        rq: *mut bindings::request,
+        _hctx: kernel::ffi::c_uint,
+    ) {
+        // SAFETY: Initialised by `init_request` and not used afterwards.
+        unsafe { core::ptr::drop_in_place(&raw mut (*pdu::<T>(rq)).data) };
+    }
+}
+
+impl<T: Operations> Drop for TagSet<T> {
+    fn drop(&mut self) {
+        // SAFETY: Allocated by the type invariant; whoever used the set is gone (`GenDisk`).
+        unsafe { bindings::blk_mq_free_tag_set(self.set.get()) };
+    }
+}

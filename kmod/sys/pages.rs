@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The memory of a request, as a cursor that only moves forward.
+//!
+//! Request pages may be mapped by user space (direct I/O), which can write to them at any time. So
+//! no Rust reference to them is ever made: they are written through raw pointers, and never read
+//! for anything that matters.
+//!
+//! C headers: `include/linux/bvec.h`, `include/linux/uio.h`.
+
+use super::file::File;
+use super::generated;
+use crate::format::zfile::Output;
+use core::marker::PhantomData;
+use core::ptr::NonNull;
+use kernel::bindings;
+use kernel::prelude::*;
+
+/// A run of memory that may be written, and that others may write at the same time.
+///
+/// # Invariants
+///
+/// `ptr` is valid for writes of `len` bytes for `'a`, and no Rust reference to them is used
+/// meanwhile.
+pub(crate) struct Chunk<'a> {
+    ptr: NonNull<u8>,
+    len: usize,
+    _memory: PhantomData<&'a mut [u8]>,
+}
+
+impl<'a> Chunk<'a> {
+    /// The address.
+    pub(super) fn as_ptr(&mut self) -> *mut u8 {
+        self.ptr.as_ptr()
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        let len = bytes.len().min(self.len);
+        // SAFETY: `len` bytes are valid on both sides, by the slice and by the type invariant; the
+        // regions do not overlap since nobody else refers to this one.
+        unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), self.ptr.as_ptr(), len) };
+    }
+}
+
+impl<'a> From<&'a mut [u8]> for Chunk<'a> {
+    fn from(slice: &'a mut [u8]) -> Self {
+        // INVARIANT: The slice is borrowed exclusively for 'a.
+        Self {
+            len: slice.len(),
+            ptr: NonNull::from(slice).cast(),
+            _memory: PhantomData,
+        }
+    }
+}
+
+impl Output for Chunk<'_> {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn clear(&mut self) {
+        // SAFETY: Valid for writes of `len` bytes by the type invariant.
+        unsafe { self.ptr.as_ptr().write_bytes(0, self.len) };
+    }
+}
+
+/// Physically contiguous memory of a request.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(super) struct Segment(bindings::bio_vec);
+
+// SAFETY: A page pointer and two numbers, to be used by whoever holds the request.
+unsafe impl Send for Segment {}
+// SAFETY: As above.
+unsafe impl Sync for Segment {}
+
+impl Segment {
+    const NONE: Self = Self(bindings::bio_vec {
+        bv_page: core::ptr::null_mut(),
+        bv_len: 0,
+        bv_offset: 0,
+    });
+
+    fn len(&self) -> usize {
+        self.0.bv_len as usize
+    }
+}
+
+/// Segments that a [`SegmentList`] holds: those of 128 KiB in pieces of a sector.
+const SEGMENTS: usize = 256;
+
+/// Memory for listing the segments of a part of a request, allocated ahead of the read route.
+pub(crate) struct SegmentList(KVec<Segment>);
+
+impl SegmentList {
+    /// Allocates the list: 4 KiB.
+    pub(crate) fn new(flags: kernel::alloc::Flags) -> Result<Self> {
+        Ok(Self(KVec::from_elem(Segment::NONE, SEGMENTS, flags)?))
+    }
+
+    /// Lists bytes `skip..skip + len` of a request, or as many of them as fit the list.
+    ///
+    /// # Safety
+    ///
+    /// `rq` is a request that the driver owns and does not end during `'a`.
+    pub(super) unsafe fn fill<'a>(
+        &'a mut self,
+        rq: *mut bindings::request,
+        skip: u32,
+        len: u32,
+    ) -> Pages<'a> {
+        let mut covered = 0u32;
+        // SAFETY: The request is valid by this function's requirements; the list is valid for
+        // writes of its length, and `Segment` is transparent over `bio_vec`.
+        let count = unsafe {
+            generated::vbd_request_segments(
+                rq,
+                skip,
+                len,
+                self.0.as_mut_ptr().cast(),
+                SEGMENTS as u32,
+                &mut covered,
+            )
+        };
+        // INVARIANT: The segments are memory of the request, which is not ended during 'a, and
+        // their lengths add up to `covered`.
+        Pages {
+            segments: self.0.get(..count as usize).unwrap_or_default(),
+            skip: 0,
+            len: covered as usize,
+        }
+    }
+}
+
+/// A cursor over memory of a request.
+///
+/// # Invariants
+///
+/// `segments` is memory of a request that the driver owns, valid for writes; `skip` is less than
+/// the first segment's length unless there is none; the segments hold `skip + len` bytes.
+#[derive(Clone)]
+pub(crate) struct Pages<'a> {
+    segments: &'a [Segment],
+    skip: usize,
+    len: usize,
+}
+
+impl Pages<'_> {
+    /// Bytes between the cursor and the end.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Bytes that lie in one piece at the cursor.
+    fn contiguous(&self) -> usize {
+        self.segments
+            .first()
+            .map_or(0, |segment| segment.len().saturating_sub(self.skip))
+            .min(self.len)
+    }
+
+    /// The next `len` bytes, if they lie in one piece; the cursor stays.
+    pub(crate) fn chunk(&mut self, len: usize) -> Option<Chunk<'_>> {
+        let segment = self.segments.first().filter(|_| len <= self.contiguous())?;
+        // SAFETY: The segment is memory of a live request by the type invariant; there is no high
+        // memory (shim.c refuses to build with it), so the address is always mapped.
+        let start = unsafe { generated::vbd_segment_address(&segment.0) };
+        // INVARIANT: `skip + len` bytes from `start` are the request's, as was just checked.
+        Some(Chunk {
+            ptr: NonNull::new(start.cast::<u8>().wrapping_add(self.skip))?,
+            len,
+            _memory: PhantomData,
+        })
+    }
+
+    /// Moves the cursor on by `len` bytes, or to the end.
+    pub(crate) fn advance(&mut self, len: usize) {
+        let mut left = len.min(self.len);
+        self.len -= left;
+        while let Some((segment, rest)) = self.segments.split_first() {
+            let here = segment.len().saturating_sub(self.skip);
+            if left < here {
+                self.skip += left;
+                return;
+            }
+            // SAFETY: The segment is memory of a live request by the type invariant.
+            unsafe { generated::vbd_segment_flush(&segment.0) };
+            left -= here;
+            self.skip = 0;
+            self.segments = rest;
+        }
+    }
+
+    /// Writes zeroes to the next `len` bytes and moves on.
+    pub(crate) fn zero(&mut self, len: usize) {
+        self.each_chunk(len, |_, chunk| chunk.clear());
+    }
+
+    /// Writes `bytes` and moves on.
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
+        self.each_chunk(bytes.len(), |done, chunk| {
+            chunk.write(bytes.get(done..).unwrap_or_default());
+        });
+    }
+
+    fn each_chunk(&mut self, len: usize, mut f: impl FnMut(usize, &mut Chunk<'_>)) {
+        let len = len.min(self.len);
+        let mut done = 0;
+        while done < len {
+            let here = self.contiguous().min(len - done);
+            let Some(mut chunk) = self.chunk(here).filter(|_| here != 0) else {
+                return;
+            };
+            f(done, &mut chunk);
+            self.advance(here);
+            done += here;
+        }
+    }
+
+    /// Reads `len` bytes of `file` from byte `offset` straight into the pages and moves on.
+    ///
+    /// Returns the bytes read: fewer only at the end of the file.
+    pub(crate) fn read_from(&mut self, file: &File, offset: u64, len: usize) -> Result<usize> {
+        let len = len.min(self.len);
+        let mut done = 0;
+        while done < len {
+            let here = self.read_once(file, offset + done as u64, len - done)?;
+            if here == 0 {
+                break;
+            }
+            self.advance(here);
+            done += here;
+        }
+        Ok(done)
+    }
+
+    fn read_once(&mut self, file: &File, offset: u64, len: usize) -> Result<usize> {
+        let mut iter = bindings::iov_iter::default();
+        // SAFETY: The segments are live by the type invariant and hold `skip + len` bytes; they
+        // outlive the iterator. `Segment` is transparent over `bio_vec`.
+        unsafe {
+            bindings::iov_iter_bvec(
+                &mut iter,
+                bindings::ITER_DEST,
+                self.segments.as_ptr().cast(),
+                self.segments.len(),
+                self.skip + len,
+            );
+            bindings::iov_iter_advance(&mut iter, self.skip);
+        }
+        // SAFETY: The iterator was set up above over memory that may be written.
+        unsafe { file.read_iter(&mut iter, offset) }
+    }
+}

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Kernel inlines and macros as functions that Rust can call; shim.h says what each one is.
+ */
+#include <linux/blk-mq.h>
+#include <linux/bvec.h>
+#include <linux/fs.h>
+#include <linux/highmem.h>
+#include <linux/ratelimit.h>
+#include <linux/sched/mm.h>
+
+#include "shim.h"
+
+#ifdef CONFIG_HIGHMEM
+#error "vbd addresses request pages through the direct map: 64-bit kernels only"
+#endif
+
+void vbd_init_work(struct work_struct *work, void (*func)(struct work_struct *))
+{
+	INIT_WORK(work, func);
+}
+
+unsigned int vbd_noio_save(void)
+{
+	return memalloc_noio_save();
+}
+
+void vbd_noio_restore(unsigned int flags)
+{
+	memalloc_noio_restore(flags);
+}
+
+umode_t vbd_file_mode(const struct file *file)
+{
+	return file_inode(file)->i_mode;
+}
+
+loff_t vbd_file_size(const struct file *file)
+{
+	return i_size_read(file->f_mapping->host);
+}
+
+unsigned int vbd_request_segments(struct request *rq, unsigned int skip, unsigned int len,
+				  struct bio_vec *segments, unsigned int room,
+				  unsigned int *covered)
+{
+	struct req_iterator iter;
+	struct bio_vec segment;
+	unsigned int count = 0;
+
+	*covered = 0;
+	rq_for_each_bvec(segment, rq, iter) {
+		if (skip >= segment.bv_len) {
+			skip -= segment.bv_len;
+			continue;
+		}
+		if (*covered == len || count == room)
+			break;
+		segment.bv_offset += skip;
+		segment.bv_len = min(segment.bv_len - skip, len - *covered);
+		skip = 0;
+		*covered += segment.bv_len;
+		segments[count++] = segment;
+	}
+	return count;
+}
+
+void *vbd_segment_address(const struct bio_vec *segment)
+{
+	return page_address(segment->bv_page) + segment->bv_offset;
+}
+
+void vbd_segment_flush(const struct bio_vec *segment)
+{
+	struct bio_vec page;
+	struct bvec_iter iter;
+	struct bvec_iter start = { .bi_size = segment->bv_len };
+
+	/* Empty where caches need no help, x86 among them. */
+	if (!ARCH_IMPLEMENTS_FLUSH_DCACHE_PAGE)
+		return;
+	for_each_bvec(page, segment, iter, start)
+		flush_dcache_page(page.bv_page);
+}
+
+bool vbd_log_allowed(void)
+{
+	static DEFINE_RATELIMIT_STATE(state, DEFAULT_RATELIMIT_INTERVAL, DEFAULT_RATELIMIT_BURST);
+
+	return __ratelimit(&state);
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Kernel inlines and macros as functions that Rust can call. Nothing else belongs here.
+ */
+#ifndef VBD_SHIM_H
+#define VBD_SHIM_H
+
+#include <linux/types.h>
+#include <linux/workqueue.h>
+
+struct bio_vec;
+struct file;
+struct request;
+
+/* INIT_WORK(); all work items of the module share one lockdep class. */
+void vbd_init_work(struct work_struct *work, void (*func)(struct work_struct *));
+
+/* memalloc_noio_save() and memalloc_noio_restore(). */
+unsigned int vbd_noio_save(void);
+void vbd_noio_restore(unsigned int flags);
+
+/* Type and permission bits of the inode behind @file. */
+umode_t vbd_file_mode(const struct file *file);
+
+/* i_size_read() of the inode whose pages @file reads: for a block device, its size in bytes. */
+loff_t vbd_file_size(const struct file *file);
+
+/*
+ * Lists the memory of bytes @skip .. @skip + @len of @rq in @segments, at most @room elements, and
+ * returns the number of elements; *@covered is the number of bytes they hold.
+ */
+unsigned int vbd_request_segments(struct request *rq, unsigned int skip, unsigned int len,
+				  struct bio_vec *segments, unsigned int room,
+				  unsigned int *covered);
+
+/* Kernel address of the first byte of @segment, and flush_dcache_page() for all its pages. */
+void *vbd_segment_address(const struct bio_vec *segment);
+void vbd_segment_flush(const struct bio_vec *segment);
+
+/* __ratelimit() over one state for the module: whether a message may be printed now. */
+bool vbd_log_allowed(void);
+
+#endif
