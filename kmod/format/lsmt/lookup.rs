@@ -119,7 +119,8 @@ pub fn part_end(
     target: u64,
     block_size: impl Fn(u8) -> Option<u32>,
 ) -> u64 {
-    let cut = at.saturating_add(target);
+    // At least a sector, so that a caller's loop makes progress.
+    let cut = at.saturating_add(target.max(SECTOR));
     if cut >= end {
         return end;
     }
@@ -129,7 +130,10 @@ pub fn part_end(
     match piece.kind {
         PieceKind::Data { layer, offset } => {
             let block = u64::from(block_size(layer).unwrap_or(1));
-            let rest = offset.next_multiple_of(block.max(1)).saturating_sub(offset);
+            let rest = match offset.checked_rem(block) {
+                Some(inside) if inside != 0 => block.saturating_sub(inside),
+                _ => 0,
+            };
             cut.saturating_add(rest.min(piece.len)).min(end)
         }
         _ => cut,

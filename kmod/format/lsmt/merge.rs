@@ -9,7 +9,7 @@
 
 use super::super::error::{Error, Rule};
 use super::super::limits;
-use super::segment::Segment;
+use super::segment::{Segment, PADDING_OFFSET};
 
 /// A layer's place in the sweep. The caller provides one a layer; contents do not matter.
 #[derive(Clone, Copy, Debug, Default)]
@@ -219,8 +219,10 @@ impl<L: AsRef<[Segment]>> Iterator for Merge<'_, L> {
             if winner == self.winner {
                 continue;
             }
+            // What is left of a record past 2^50 has no address: it would come out at the disk's start.
             let finished = self
                 .winner
+                .filter(|_| self.since <= PADDING_OFFSET)
                 .and_then(|(layer, record)| Some((layer, self.segment(layer, record)?)))
                 .map(|(layer, segment)| segment.slice(self.since, at).with_tag(layer));
             self.winner = winner;
