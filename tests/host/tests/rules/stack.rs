@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
+
+//! Stacks that are none.
+
+use crate::Case;
+use vbd_format::lsmt::{virtual_size, Cursor, Merge, Segment};
+use vbd_format::{Class, Error, Rule};
+
+const LAYERS: (Rule, Class) = (Rule::StackLayers, Class::TooLarge);
+const NO_SIZE: (Rule, Class) = (Rule::StackNoSize, Class::Corrupt);
+
+fn merge(layers: usize, cursors: usize) -> Result<(), Error> {
+    let layers: Vec<Vec<Segment>> = vec![Vec::new(); layers];
+    Merge::new(&layers, &mut vec![Cursor::default(); cursors]).map(|_| ())
+}
+
+pub(crate) fn cases() -> Vec<Case> {
+    let empty = (Rule::StackEmpty, Class::NotALayer);
+    assert_eq!(merge(255, 255), Ok(()));
+    vec![
+        Case::new("no layer", empty, 0, 0, merge(0, 1)),
+        Case::new("256 layers", LAYERS, 0, 256, merge(256, 256)),
+        Case::new("too few cursors", LAYERS, 0, 3, merge(3, 2)),
+        Case::new(
+            "no layer's size",
+            NO_SIZE,
+            0,
+            0,
+            virtual_size([].into_iter()),
+        ),
+        Case::new(
+            "only zero sizes",
+            NO_SIZE,
+            0,
+            0,
+            virtual_size([0, 0, 0].into_iter()),
+        ),
+    ]
+}
