@@ -14,6 +14,16 @@ pub const BLOCK: usize = 512;
 /// Bytes before the payload when a pax header is present; fixed, whatever the records' length.
 pub const PAX_PAYLOAD_OFFSET: u64 = 1536;
 
+/// Bytes that [`header`] makes; the same number as [`PAX_PAYLOAD_OFFSET`].
+pub const HEADER_BYTES: usize = 3 * BLOCK;
+
+const NAME: core::ops::Range<usize> = 0..100;
+const MODE: core::ops::Range<usize> = 100..107;
+const OWNER: core::ops::Range<usize> = 108..115;
+const GROUP: core::ops::Range<usize> = 116..123;
+const TIME: core::ops::Range<usize> = 136..148;
+const OWNER_NAME: core::ops::Range<usize> = 265..297;
+const GROUP_NAME: core::ops::Range<usize> = 297..329;
 const CHECKSUM: core::ops::Range<usize> = 148..156;
 const SIZE: core::ops::Range<usize> = 124..136;
 const TYPE: usize = 156;
@@ -158,4 +168,104 @@ fn number(digits: &[u8], radix: u32) -> Option<u64> {
         n.checked_mul(u64::from(radix))?
             .checked_add(u64::from(digit))
     })
+}
+
+/// The blocks before a payload of `size` bytes: the pax form, as upstream's tools write it.
+///
+/// After the payload come zeroes up to a whole block, and two blocks of zeroes.
+pub fn header(size: u64) -> [u8; HEADER_BYTES] {
+    let mut records = [0u8; BLOCK];
+    let len = put_pax_size(&mut records, size);
+
+    let mut pax = [0u8; BLOCK];
+    put(&mut pax, NAME, b"overlaybd.pax");
+    put_octal(&mut pax, SIZE, len);
+    finish_header(&mut pax, b'x');
+
+    let mut member = [0u8; BLOCK];
+    put(&mut member, NAME, b"overlaybd.commit");
+    put_octal(&mut member, MODE, 0o100_644);
+    put_octal(&mut member, OWNER, 0);
+    put_octal(&mut member, GROUP, 0);
+    // Upstream's tools leave a 0 here; a size that fits helps programs that do not know pax.
+    put_octal(&mut member, SIZE, if size >> 33 == 0 { size } else { 0 });
+    put_octal(&mut member, TIME, 0);
+    put(&mut member, OWNER_NAME, b"root");
+    put(&mut member, GROUP_NAME, b"root");
+    finish_header(&mut member, b'0');
+
+    let mut header = [0u8; HEADER_BYTES];
+    let blocks = pax.iter().chain(&records).chain(&member);
+    for (to, from) in header.iter_mut().zip(blocks) {
+        *to = *from;
+    }
+    header
+}
+
+/// Writes the record `"<length> size=<size>\n"` and returns its length, which counts itself.
+fn put_pax_size(records: &mut [u8; BLOCK], size: u64) -> u64 {
+    // A space, "size=" and the line's end, besides the two numbers.
+    let rest = decimal_digits(size).saturating_add(7);
+    let guess = rest.saturating_add(decimal_digits(rest));
+    let len = rest.saturating_add(decimal_digits(guess));
+    let end = put_decimal(records, 0, len);
+    let end = put(records, end..BLOCK, b" size=");
+    let end = put_decimal(records, end, size);
+    put(records, end..BLOCK, b"\n");
+    len
+}
+
+fn decimal_digits(value: u64) -> u64 {
+    u64::from(value.checked_ilog10().unwrap_or(0)).saturating_add(1)
+}
+
+/// Writes `text` at the start of `range` and returns the byte after it.
+fn put(block: &mut [u8; BLOCK], range: core::ops::Range<usize>, text: &[u8]) -> usize {
+    let start = range.start;
+    for (to, from) in block
+        .get_mut(range)
+        .unwrap_or_default()
+        .iter_mut()
+        .zip(text)
+    {
+        *to = *from;
+    }
+    start.saturating_add(text.len())
+}
+
+fn put_decimal(block: &mut [u8; BLOCK], start: usize, mut value: u64) -> usize {
+    // At most 20 digits.
+    let end = start.saturating_add(decimal_digits(value) as usize);
+    for to in block
+        .get_mut(start..end)
+        .unwrap_or_default()
+        .iter_mut()
+        .rev()
+    {
+        *to = b'0'.saturating_add((value % 10) as u8);
+        value /= 10;
+    }
+    end
+}
+
+/// Octal digits to the right, spaces before them and one after them.
+fn put_octal(block: &mut [u8; BLOCK], range: core::ops::Range<usize>, mut value: u64) {
+    let field = block.get_mut(range).unwrap_or_default();
+    field.fill(b' ');
+    for to in field.iter_mut().rev().skip(1) {
+        *to = b'0'.saturating_add((value & 7) as u8);
+        value >>= 3;
+        if value == 0 {
+            break;
+        }
+    }
+}
+
+fn finish_header(block: &mut [u8; BLOCK], kind: u8) {
+    put(block, TYPE..BLOCK, &[kind]);
+    put(block, MAGIC, b"ustar");
+    put(block, VERSION, b"00");
+    let [sum, _] = checksums(block);
+    // The last byte of the field stays 0.
+    put_octal(block, CHECKSUM.start..CHECKSUM.end.saturating_sub(1), sum);
 }

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
+
+//! The command line; its help is the manual.
+
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+use vbd_format::limits;
+use vbdctl::image::filesystem::Filesystem;
+
+/// Makes and inspects layers of overlaybd images, the images that vbd shows as /dev/vbdN.
+#[derive(Debug, Parser)]
+#[command(name = "vbdctl", version, max_term_width = 100, after_help = STATUS)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const STATUS: &str = "Exit status: 0 done, 1 failed, 2 misuse.";
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make a layer from a raw image or a directory.
+    Create(CreateArgs),
+    /// Say what layers and a stack of layers are.
+    Info(InfoArgs),
+}
+
+const CREATE_EXAMPLES: &str = "\
+Examples:
+  A raw image becomes an LZ4 layer:
+      vbdctl create disk.img disk.lz4
+  A directory becomes an ext4 file system of 1 GiB in a layer for a registry:
+      vbdctl create --fs ext4 --size 1G --tar rootfs/ base.tar
+  What a changed image adds to a stack of two layers:
+      vbdctl create --base base.tar,tools.lz4 changed.img top.lz4
+  ZSTD in blocks of 64 KiB, level 19:
+      vbdctl create --format zstd --block-size 64K --level 19 disk.img disk.zst
+  Then, with the driver:
+      insmod vbd.ko backfile=base.tar,tools.lz4,top.lz4
+
+Ranges of zeroes are not stored. The same source and options make the same bytes, whatever the number
+of jobs. The result appears under its name only when it is complete and on disk.
+
+Exit status: 0 done, 1 failed, 2 misuse.";
+
+/// Arguments of `create`.
+///
+/// The text below is the help.
+#[derive(Debug, Args)]
+#[command(
+    about = "Make a layer from a raw image or a directory",
+    long_about = "Make a sealed layer from a raw image (a file, sparse or not, or a block device) or \
+                  from a directory, which mkfs.ext4 or mkfs.erofs makes a file system of first.",
+    after_long_help = CREATE_EXAMPLES,
+    after_help = "See --help for examples."
+)]
+pub(crate) struct CreateArgs {
+    /// Raw image, block device or directory.
+    pub(crate) source: PathBuf,
+
+    /// Layer file to make.
+    pub(crate) output: PathBuf,
+
+    /// Compression of the layer.
+    #[arg(long, short, value_enum, default_value_t = FormatArg::Lz4)]
+    pub(crate) format: FormatArg,
+
+    /// Bytes in a compressed block: a power of two from 512 to 64K [default: 4K].
+    ///
+    /// Larger blocks compress better; a small read has to decompress a whole one.
+    #[arg(long, short, value_name = "SIZE", value_parser = block_size)]
+    pub(crate) block_size: Option<u32>,
+
+    /// ZSTD level, 1 to 22 [default: 3].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=22))]
+    pub(crate) level: Option<i32>,
+
+    /// Write no checksum after each block.
+    ///
+    /// Header and jump table keep theirs.
+    #[arg(long)]
+    pub(crate) no_crc: bool,
+
+    /// Leave the header without the final numbers, as a writer to a stream does.
+    ///
+    /// Readers then take them from the trailer.
+    #[arg(long)]
+    pub(crate) trailer_only: bool,
+
+    /// Wrap the layer into a tar archive with one member, as registries carry layers.
+    #[arg(long)]
+    pub(crate) tar: bool,
+
+    /// Stack to build on: only what differs from it is written.
+    ///
+    /// Layer files, bottom first, separated by commas or in several --base options; or an overlaybd
+    /// config.v1.json. Sectors that are zero now and were not before are recorded as zeroed. The new
+    /// layer names the stack's top layer as its parent.
+    #[arg(long, value_name = "LAYER|CONFIG", value_delimiter = ',')]
+    pub(crate) base: Vec<PathBuf>,
+
+    /// Virtual size: the bytes of the disk, a multiple of 512; suffixes K, M, G, T.
+    ///
+    /// By default the image's size, rounded up to 512 (what is added reads as zeroes). For a directory,
+    /// the size of its file system; by default a quarter more than the files need, and 16 MiB (ext4), or
+    /// just what is needed (erofs).
+    #[arg(long, value_name = "SIZE", value_parser = virtual_size)]
+    pub(crate) size: Option<u64>,
+
+    /// File system for a directory [default: ext4].
+    #[arg(long, value_enum)]
+    pub(crate) fs: Option<FsArg>,
+
+    /// Name of the layer [default: made from its contents].
+    #[arg(long, value_parser = uuid)]
+    pub(crate) uuid: Option<[u8; 37]>,
+
+    /// Text to keep in the layer, at most 256 bytes.
+    #[arg(long, short, value_name = "TEXT", default_value = "", hide_default_value = true,
+          value_parser = message)]
+    pub(crate) message: String,
+
+    /// Compressing threads, 1 to 128 [default: one for each processor, at most 64].
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=128))]
+    pub(crate) jobs: Option<u8>,
+
+    /// Replace the output file if it exists.
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+const INFO_EXAMPLES: &str = "\
+Examples:
+  One layer:
+      vbdctl info disk.lz4
+  A stack, bottom layer first:
+      vbdctl info base.tar tools.lz4 top.lz4
+  An image as overlaybd's snapshotter describes it:
+      vbdctl info --json config.v1.json
+  A device-mapper table needs the virtual size in sectors:
+      vbdctl info --json disk.lz4 | jq '.virtual_size / 512'
+
+The fields of the JSON are described in the documentation of vbdctl::report; sizes are bytes.
+
+Exit status: 0 done, 1 failed, 2 misuse.";
+
+/// Arguments of `info`.
+#[derive(Debug, Args)]
+#[command(
+    about = "Say what layers and a stack of layers are",
+    long_about = "Open layers as the driver does, with all checks of their metadata, and say what each is \
+                  and what disk they make as a stack.",
+    after_long_help = INFO_EXAMPLES,
+    after_help = "See --help for examples."
+)]
+pub(crate) struct InfoArgs {
+    /// Layer files, bottom first, or one overlaybd config.v1.json.
+    #[arg(required = true, value_name = "LAYER|CONFIG")]
+    pub(crate) stack: Vec<PathBuf>,
+
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Compressions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FormatArg {
+    /// Not compressed.
+    Plain,
+    /// LZ4: fast.
+    Lz4,
+    /// ZSTD: small.
+    Zstd,
+}
+
+/// File systems.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FsArg {
+    /// By mkfs.ext4.
+    Ext4,
+    /// By mkfs.erofs.
+    Erofs,
+}
+
+impl From<FsArg> for Filesystem {
+    fn from(fs: FsArg) -> Self {
+        match fs {
+            FsArg::Ext4 => Self::Ext4,
+            FsArg::Erofs => Self::Erofs,
+        }
+    }
+}
+
+/// An error that is printed with the usage and ends with status 2.
+pub(crate) fn misuse(kind: ErrorKind, message: String) -> anyhow::Error {
+    Cli::command().error(kind, message).into()
+}
+
+/// A number of bytes: digits and perhaps one of K, M, G, T, each 1024 times the one before.
+fn bytes(text: &str) -> Result<u64, String> {
+    let (digits, shift) = match text.char_indices().last() {
+        Some((at, unit)) if !unit.is_ascii_digit() => {
+            let power = "KMGT".find(unit.to_ascii_uppercase());
+            let power = power.ok_or("the unit must be K, M, G or T")?;
+            (&text[..at], 10 * (power + 1))
+        }
+        _ => (text, 0),
+    };
+    let number: u64 = digits.parse().map_err(|_| "not a number of bytes")?;
+    number
+        .checked_mul(1 << shift)
+        .ok_or_else(|| "too large".to_owned())
+}
+
+fn block_size(text: &str) -> Result<u32, String> {
+    let size = bytes(text)?;
+    match u32::try_from(size) {
+        Ok(size)
+            if size.is_power_of_two()
+                && (limits::MIN_BLOCK_SIZE..=limits::MAX_BLOCK_SIZE).contains(&size) =>
+        {
+            Ok(size)
+        }
+        _ => Err("must be a power of two from 512 to 64K".to_owned()),
+    }
+}
+
+fn virtual_size(text: &str) -> Result<u64, String> {
+    match bytes(text)? {
+        0 => Err("must not be 0".to_owned()),
+        size if size % limits::SECTOR != 0 => Err("must be a multiple of 512".to_owned()),
+        size if size > limits::MAX_VIRTUAL_SIZE => Err("must be at most 2^59".to_owned()),
+        size => Ok(size),
+    }
+}
+
+fn message(text: &str) -> Result<String, String> {
+    if text.len() > 256 {
+        return Err(format!("{} bytes, more than 256", text.len()));
+    }
+    Ok(text.to_owned())
+}
+
+/// 36 characters, hexadecimal digits in groups of 8, 4, 4, 4 and 12; kept in upper case.
+fn uuid(text: &str) -> Result<[u8; 37], String> {
+    let groups: Vec<&str> = text.split('-').collect();
+    let right = groups.iter().map(|group| group.len()).eq([8, 4, 4, 4, 12])
+        && groups.concat().bytes().all(|b| b.is_ascii_hexdigit());
+    if !right {
+        return Err("must look like 01234567-89AB-CDEF-0123-456789ABCDEF".to_owned());
+    }
+    let mut uuid = [0; 37];
+    uuid[..36].copy_from_slice(text.to_ascii_uppercase().as_bytes());
+    Ok(uuid)
+}

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
+
+//! Reading and writing of images.
+
+pub mod backing;
+pub mod codec;
+pub mod config;
+pub mod create;
+pub mod filesystem;
+pub mod layer;
+pub mod lsmt_writer;
+pub mod output;
+pub mod pool;
+pub mod source;
+pub mod stack;
+pub mod zfile_writer;
+
+pub use self::create::{create, Created, Options};
+pub use self::layer::Layer;
+pub use self::output::Output;
+pub use self::source::Source;
+pub use self::stack::{Reader, Stack};
+pub use self::zfile_writer::Compression;

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
+
+//! The file that a layer lies in.
+
+use crate::error::{Error, ReadError, Result};
+use rustix::fs::{seek, FileType, SeekFrom};
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use vbd_format::ReadAt;
+
+/// An open layer file or block device, with the size it had when it was opened.
+#[derive(Debug)]
+pub struct Backing {
+    file: File,
+    size: u64,
+}
+
+impl Backing {
+    /// Opens `path` for reading; it must be a regular file or a block device.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(Error::io(path, "cannot open"))?;
+        let size = size_of(&file, path)?;
+        Ok(Self { file, size })
+    }
+}
+
+impl ReadAt for Backing {
+    type Error = ReadError;
+
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadError> {
+        self.file
+            .read_exact_at(buf, offset)
+            .map_err(|error| ReadError::Io(offset, error))
+    }
+}
+
+/// Size in bytes of an open regular file or block device; an error for anything else.
+pub(crate) fn size_of(file: &File, path: &Path) -> Result<u64> {
+    let stat = rustix::fs::fstat(file).map_err(|e| Error::io(path, "cannot stat")(e.into()))?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Ok(u64::try_from(stat.st_size).unwrap_or(0)),
+        // A device's size is where its end is.
+        FileType::BlockDevice => seek(file, SeekFrom::End(0))
+            .map_err(|e| Error::io(path, "cannot tell the size")(e.into())),
+        FileType::Directory => Err(Error::unfit(path, "is a directory")),
+        _ => Err(Error::unfit(path, "is no regular file or block device")),
+    }
+}

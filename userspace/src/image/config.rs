@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
+
+//! overlaybd's image configuration, usually `config.v1.json`.
+
+use crate::error::{Error, Result};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+/// Names under which a lower's `dir` may hold the layer, first hit wins.
+const NAMES: [&str; 3] = ["overlaybd.commit", ".commit", "overlaybd.sealed"];
+
+/// Largest configuration that is read, in bytes.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// The keys that are understood; any other one is refused, not ignored.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Config {
+    #[serde(default)]
+    lowers: Vec<Lower>,
+    #[serde(default)]
+    upper: Map<String, Value>,
+    /// The last lower is a prefetch trace, not a part of the disk.
+    #[serde(default)]
+    acceleration_layer: bool,
+    // These say nothing of local files.
+    #[serde(default, rename = "repoBlobUrl")]
+    _repo_blob_url: Option<Value>,
+    #[serde(default, rename = "resultFile")]
+    _result_file: Option<Value>,
+    #[serde(default, rename = "download")]
+    _download: Option<Value>,
+    #[serde(default, rename = "recordTracePath")]
+    _record_trace_path: Option<Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Lower {
+    #[serde(default)]
+    file: String,
+    #[serde(default)]
+    dir: String,
+    #[serde(default)]
+    target_file: String,
+    #[serde(default)]
+    target_digest: String,
+    #[serde(default)]
+    gzip_index: String,
+    // As upstream: not compared with local files.
+    #[serde(default, rename = "digest")]
+    _digest: Option<Value>,
+    #[serde(default, rename = "size")]
+    _size: Option<Value>,
+}
+
+/// Whether `path` holds JSON, going by its first byte that is not white space.
+pub fn is_config(path: &Path) -> Result<bool> {
+    let mut start = [0; 64];
+    let mut file = File::open(path).map_err(Error::io(path, "cannot open"))?;
+    if file
+        .metadata()
+        .map_err(Error::io(path, "cannot stat"))?
+        .is_dir()
+    {
+        return Ok(false);
+    }
+    let len = file
+        .read(&mut start)
+        .map_err(Error::transfer(path, 0, "cannot read"))?;
+    Ok(start[..len].trim_ascii_start().first() == Some(&b'{'))
+}
+
+/// The layer files of the configuration `path`, bottom first.
+///
+/// Relative names in it count from the directory that holds it.
+pub fn lowers(path: &Path) -> Result<Vec<PathBuf>> {
+    let mut text = String::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_BYTES).read_to_string(&mut text))
+        .map_err(Error::io(path, "cannot read"))?;
+    let mut config: Config = serde_json::from_str(&text)
+        .map_err(|error| Error::unfit(path, format!("not an image configuration: {error}")))?;
+
+    if config.upper.values().any(|value| *value != "") {
+        return Err(Error::unfit(
+            path,
+            "upper: a writable layer is not supported",
+        ));
+    }
+    if config.acceleration_layer {
+        config.lowers.pop();
+    }
+    if config.lowers.is_empty() {
+        return Err(Error::unfit(path, "lowers: a stack needs a layer"));
+    }
+    let home = path.parent().unwrap_or(Path::new(""));
+    config
+        .lowers
+        .iter()
+        .enumerate()
+        .map(|(number, lower)| lower.locate(home, path, number))
+        .collect()
+}
+
+impl Lower {
+    fn locate(&self, home: &Path, config: &Path, number: usize) -> Result<PathBuf> {
+        let unfit = |reason: &str| Error::unfit(config, format!("lowers[{number}]: {reason}"));
+        for (key, value) in [
+            ("targetFile", &self.target_file),
+            ("targetDigest", &self.target_digest),
+            ("gzipIndex", &self.gzip_index),
+        ] {
+            if !value.is_empty() {
+                return Err(unfit(&format!("{key}: TurboOCI layers are not supported")));
+            }
+        }
+        if !self.file.is_empty() {
+            return Ok(home.join(&self.file));
+        }
+        if self.dir.is_empty() {
+            return Err(unfit(
+                "neither file nor dir: remote layers are not supported",
+            ));
+        }
+        let dir = home.join(&self.dir);
+        NAMES
+            .iter()
+            .map(|name| dir.join(name))
+            .find(|file| file.exists())
+            .ok_or_else(|| {
+                unfit(&format!(
+                    "{} holds none of {}",
+                    dir.display(),
+                    NAMES.join(", ")
+                ))
+            })
+    }
+}

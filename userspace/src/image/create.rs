@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
+
+//! Makes a layer from a raw image: all of it, or what differs from the stack below.
+
+use super::lsmt_writer::{Identity, LsmtWriter};
+use super::output::{Output, Sink};
+use super::source::Source;
+use super::stack::{Reader, Stack};
+use super::zfile_writer::{Compression, ZFileWriter};
+use crate::error::{Error, Result};
+use std::path::Path;
+use vbd_format::limits::{MAX_INDEX_RECORDS, MAX_VIRTUAL_SIZE, SECTOR};
+use vbd_format::lsmt::{self, UUID_NONE};
+use vbd_format::tar;
+
+/// Bytes that are compared at a time; a multiple of the largest unit.
+const CHUNK: u64 = 4 << 20;
+
+/// Records after which the unit of comparison grows eightfold, so that a scattered image does not
+/// make more records than a layer may have.
+const COARSER_EVERY: u64 = 200_000;
+
+static ZEROES: [u8; CHUNK as usize] = [0; CHUNK as usize];
+
+/// What the new layer is to be.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Compression, or [`None`] for a plain layer.
+    pub compression: Option<Compression>,
+    /// Whether to wrap the layer into a tar archive, as registries want it.
+    pub tar: bool,
+    /// Bytes of the virtual disk, a multiple of 512 and no less than the image; by default the
+    /// image's size, rounded up to 512.
+    pub virtual_size: Option<u64>,
+    /// Name of the layer; by default one that is made from its contents.
+    pub uuid: Option<[u8; 37]>,
+    /// Free text for the layer, at most 256 bytes.
+    pub message: String,
+    /// Replace an existing file.
+    pub force: bool,
+}
+
+/// What was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Created {
+    /// Bytes of the virtual disk.
+    pub virtual_size: u64,
+    /// Bytes of the file.
+    pub file_size: u64,
+    /// The layer's name, 36 characters and NUL.
+    pub uuid: [u8; 37],
+}
+
+/// Writes the layer `path` so that it, on top of `base` if one is given, reads as `source`.
+///
+/// `progress` is told the bytes of the virtual disk that are done. Equal input and options make equal
+/// bytes, whatever the number of threads.
+pub fn create(
+    source: &Source,
+    base: Option<&Stack>,
+    path: &Path,
+    options: &Options,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Created> {
+    let virtual_size = virtual_size(source, options)?;
+    let parent = base.and_then(|stack| stack.layers().last());
+    let identity = Identity {
+        virtual_size,
+        uuid: options.uuid,
+        parent_uuid: parent.map_or(UUID_NONE, |layer| layer.lsmt.trailer.uuid),
+        message: options.message.clone(),
+    };
+    let mut out = Output::create(path, options.force)?;
+    let start = if options.tar {
+        // The size is not known yet.
+        out.write(&tar::header(0))?;
+        tar::PAX_PAYLOAD_OFFSET
+    } else {
+        0
+    };
+
+    let (mut out, uuid) = match options.compression {
+        None => {
+            let mut layer = LsmtWriter::new(out, identity)?;
+            fill(&mut layer, source, base, virtual_size, progress)?;
+            layer.finish()?
+        }
+        Some(compression) => {
+            let mut layer = LsmtWriter::new(ZFileWriter::new(out, compression)?, identity)?;
+            fill(&mut layer, source, base, virtual_size, progress)?;
+            let (zfile, uuid) = layer.finish()?;
+            (zfile.finish()?, uuid)
+        }
+    };
+    if options.tar {
+        let payload = out.position() - start;
+        let end = payload.next_multiple_of(tar::BLOCK as u64) - payload;
+        out.write(&ZEROES[..end as usize + 2 * tar::BLOCK])?;
+        out.overwrite(0, &tar::header(payload))?;
+    }
+    let file_size = out.position();
+    out.commit()?;
+    Ok(Created {
+        virtual_size,
+        file_size,
+        uuid,
+    })
+}
+
+fn virtual_size(source: &Source, options: &Options) -> Result<u64> {
+    let least = source.size().next_multiple_of(SECTOR);
+    let size = options.virtual_size.unwrap_or(least);
+    let reason = if size % SECTOR != 0 {
+        format!("virtual size {size} is not a multiple of {SECTOR}")
+    } else if size < least {
+        format!(
+            "virtual size {size} is less than the image's {}",
+            source.size()
+        )
+    } else if size > MAX_VIRTUAL_SIZE {
+        format!("virtual size {size} is more than {MAX_VIRTUAL_SIZE}")
+    } else if size == 0 {
+        // A layer of size 0 would leave the size to the layers below.
+        "is empty: give a virtual size".to_owned()
+    } else {
+        return Ok(size);
+    };
+    Err(Error::unfit(source.path(), reason))
+}
+
+/// What becomes of a unit of the disk.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Nothing: what lies below is right.
+    Same,
+    /// A record that says zero.
+    Zeroed,
+    /// A record with data.
+    Data,
+}
+
+fn fill<S: Sink>(
+    layer: &mut LsmtWriter<S>,
+    source: &Source,
+    base: Option<&Stack>,
+    virtual_size: u64,
+    progress: &mut dyn FnMut(u64),
+) -> Result<()> {
+    let mut image = vec![0; CHUNK as usize];
+    let mut below = base.map(|stack| Below {
+        stack,
+        reader: stack.reader_of_size(virtual_size),
+        buf: vec![0; CHUNK as usize],
+    });
+    let mut at = 0;
+    while let Some(next) = next_interesting(source, base, at)?.filter(|&next| next < virtual_size) {
+        at = next - next % CHUNK;
+        let len = CHUNK.min(virtual_size - at) as usize;
+        let image = &mut image[..len];
+        source.read(at, image)?;
+        let below = match &mut below {
+            Some(below) => below.read(at, len)?,
+            None => None,
+        };
+        // With nothing below a page is stored whole, which keeps records few; against a stack only
+        // sectors that differ are.
+        let finest = if below.is_some() { 1 } else { 8 };
+        let unit = (finest << (3 * (layer.records() / COARSER_EVERY)).min(12)).min(4096) * SECTOR;
+        write_chunk(layer, at / SECTOR, image, below, unit as usize)?;
+        if layer.records() > MAX_INDEX_RECORDS {
+            return Err(Error::unfit(
+                source.path(),
+                format!("is too scattered: more than {MAX_INDEX_RECORDS} records at byte {at}"),
+            ));
+        }
+        at += len as u64;
+        progress(at);
+    }
+    progress(virtual_size);
+    Ok(())
+}
+
+/// The stack below the new layer.
+struct Below<'a> {
+    stack: &'a Stack,
+    reader: Reader<'a>,
+    buf: Vec<u8>,
+}
+
+impl Below<'_> {
+    /// Bytes below; [`None`] where no layer has any, which is zeroes.
+    fn read(&mut self, at: u64, len: usize) -> Result<Option<&[u8]>> {
+        if mapped_from(self.stack, at).is_none_or(|next| next >= at + len as u64) {
+            return Ok(None);
+        }
+        let buf = &mut self.buf[..len];
+        self.reader.read_exact_at(at, buf)?;
+        Ok(Some(buf))
+    }
+}
+
+/// The first byte at or after `at` that `stack` has a record for.
+fn mapped_from(stack: &Stack, at: u64) -> Option<u64> {
+    let segment = stack.index().get(lsmt::find(stack.index(), at / SECTOR))?;
+    Some(at.max(segment.offset() * SECTOR))
+}
+
+/// The first byte at or after `at` that the image or the stack below has something for.
+fn next_interesting(source: &Source, base: Option<&Stack>, at: u64) -> Result<Option<u64>> {
+    let image = source.next_data(at)?.map(|range| range.start);
+    let below = base.and_then(|stack| mapped_from(stack, at));
+    Ok(match (image, below) {
+        (Some(image), Some(below)) => Some(image.min(below)),
+        (image, below) => image.or(below),
+    })
+}
+
+/// Writes what one chunk needs, in units of `unit` bytes; `sector` is the chunk's first.
+fn write_chunk<S: Sink>(
+    layer: &mut LsmtWriter<S>,
+    sector: u64,
+    image: &[u8],
+    below: Option<&[u8]>,
+    unit: usize,
+) -> Result<()> {
+    let kind_at = |start: usize| {
+        let range = start..image.len().min(start + unit);
+        let new = &image[range.clone()];
+        let zero = *new == ZEROES[..new.len()];
+        match below {
+            None if zero => Kind::Same,
+            Some(below) if *new == below[range] => Kind::Same,
+            Some(_) if zero => Kind::Zeroed,
+            _ => Kind::Data,
+        }
+    };
+    let mut start = 0;
+    while start < image.len() {
+        let kind = kind_at(start);
+        let mut end = start + unit;
+        while end < image.len() && kind_at(end) == kind {
+            end += unit;
+        }
+        // The last unit of a disk may be shorter than the others.
+        let run = &image[start..end.min(image.len())];
+        let first = sector + start as u64 / SECTOR;
+        match kind {
+            Kind::Same => {}
+            Kind::Zeroed => layer.zeroed(first, run.len() as u64 / SECTOR),
+            Kind::Data => layer.data(first, run)?,
+        }
+        start = end;
+    }
+    Ok(())
+}

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
+
+//! `vbdctl`: makes and inspects layers and stacks of overlaybd images.
+//!
+//! Exit status: 0 done, 1 failed, 2 misuse.
+
+mod cli;
+mod cmd;
+
+use clap::Parser as _;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    let result = match &cli.command {
+        cli::Command::Create(args) => cmd::create::run(args),
+        cli::Command::Info(args) => cmd::info::run(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => match error.downcast_ref::<clap::Error>() {
+            // Misuse that clap cannot see by itself: it prints, and exits with status 2.
+            Some(misuse) => misuse.exit(),
+            None => {
+                eprintln!("vbdctl: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
