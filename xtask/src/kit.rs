@@ -208,7 +208,9 @@ impl Kit {
         log.step("make the toolchain root from Debian packages", || {
             root::make(&aside, cache, mirror, log)
         })?;
-        log.step("unpack the kernel's modules", || root::unpack_modules(&aside, log))?;
+        log.step("unpack the kernel's modules", || {
+            root::unpack_modules(&aside, log)
+        })?;
         let source = log.step("fetch the kernel's source package", || {
             mirror.download(cache, &format!("linux-source-{SERIES}"), &self.version, log)
         })?;

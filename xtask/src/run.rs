@@ -58,16 +58,6 @@ pub(crate) fn stdout(command: &mut Command) -> Result<String> {
     String::from_utf8(output.stdout).with_context(|| shown(command))
 }
 
-/// Like [`stdout`], with what the program says of errors left on the terminal.
-pub(crate) fn stdout_only(command: &mut Command) -> Result<String> {
-    let child = spawn(command.stdin(Stdio::null()).stdout(Stdio::piped()))?;
-    let output = child.wait_with_output().with_context(|| shown(command))?;
-    if !output.status.success() {
-        bail!("{}: {}", shown(command), output.status);
-    }
-    String::from_utf8(output.stdout).with_context(|| shown(command))
-}
-
 /// A file that takes the output of long steps, and one line on the terminal for each of them.
 pub(crate) struct Log {
     path: PathBuf,

@@ -48,7 +48,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 2)]
     cpus: u32,
     /// Words for the kernel's command line
-    #[arg(long, value_name = "WORDS", default_value = "", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "WORDS",
+        default_value = "",
+        allow_hyphen_values = true
+    )]
     append: String,
     /// Seconds that the command may take
     #[arg(long, value_name = "SECONDS", default_value_t = 600)]
@@ -63,7 +68,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", conflicts_with = "no_module")]
     module: Option<PathBuf>,
     /// What to run: one argument is shell text, several are the words of one command
-    #[arg(last = true, required_unless_present = "console", value_name = "COMMAND")]
+    #[arg(
+        last = true,
+        required_unless_present = "console",
+        value_name = "COMMAND"
+    )]
     command: Vec<OsString>,
 }
 
@@ -82,8 +91,10 @@ pub(crate) struct Disk {
 pub(crate) struct Spec {
     pub(crate) memory_mib: u32,
     pub(crate) processors: u32,
-    /// Longest time that one command may take, and the boot.
+    /// Longest time that one command may take.
     pub(crate) timeout: Duration,
+    /// Longest time that the boot may take.
+    pub(crate) boot_timeout: Duration,
     /// Words for the kernel's command line.
     pub(crate) append: String,
     /// Directory whose copy is at `/share`; an absolute path.
@@ -103,6 +114,7 @@ impl Default for Spec {
             memory_mib: 1024,
             processors: 2,
             timeout: Duration::from_secs(600),
+            boot_timeout: Duration::from_secs(60),
             append: String::new(),
             share: None,
             disks: Vec::new(),
@@ -166,10 +178,13 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::from(u8::from(!status.success())));
     }
     let text = shell_text(&args.command);
-    let outcome = run(&kit, &spec, &text, &mut std::io::stdout(), &mut std::io::stderr())?;
-    if let Ended::Lost(reason) = &outcome.ended {
-        eprintln!("vm: {reason}");
-    }
+    let outcome = run(
+        &kit,
+        &spec,
+        &text,
+        &mut std::io::stdout(),
+        &mut std::io::stderr(),
+    )?;
     if outcome.code() == TROUBLE {
         outcome.report.show();
     }
@@ -179,7 +194,8 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
 /// The guest that the command line asks for, with our programs built.
 fn spec(args: &Args, kit: &Kit) -> Result<Spec> {
     let absolute = |path: &Path| {
-        path.canonicalize().with_context(|| format!("cannot open {}", path.display()))
+        path.canonicalize()
+            .with_context(|| format!("cannot open {}", path.display()))
     };
     let mut spec = Spec {
         memory_mib: args.mem,
@@ -190,15 +206,28 @@ fn spec(args: &Args, kit: &Kit) -> Result<Spec> {
     };
     if let Some(share) = &args.share {
         if !share.is_dir() {
-            bail!("{} is not a directory, so it cannot be shared", share.display());
+            bail!(
+                "{} is not a directory, so it cannot be shared",
+                share.display()
+            );
         }
         spec.share = Some(absolute(share)?);
     }
     for (number, word) in args.disk.iter().enumerate() {
         let (name, file) = disk_words(word, number);
+        if !is_disk_name(&name) {
+            bail!(
+                "--disk {word}: a disk's name is a letter and up to 19 letters, digits, - and _, \
+                 and not share"
+            );
+        }
         let file = absolute(Path::new(&file))?;
         let read_only = false;
-        spec.disks.push(Disk { name, file, read_only });
+        spec.disks.push(Disk {
+            name,
+            file,
+            read_only,
+        });
     }
     spec.files = programs(kit, args)?;
     Ok(spec)
@@ -210,9 +239,8 @@ fn programs(kit: &Kit, args: &Args) -> Result<Vec<(PathBuf, String)>> {
     if let Some(module) = &args.module {
         files.push((module.clone(), "/vbd.ko".to_string()));
     } else if !args.no_module {
-        let module = module::build(kit, false, false).context(
-            "the guest was to have vbd.ko (--no-module does without)",
-        )?;
+        let module = module::build(kit, false, false)
+            .context("the guest was to have vbd.ko (--no-module does without)")?;
         files.push((module, "/vbd.ko".to_string()));
     }
     match program::build("vbdctl", "vbdctl") {
@@ -232,6 +260,13 @@ fn disk_words(word: &str, number: usize) -> (String, String) {
     }
 }
 
+/// Whether a name can be a virtio disk's serial number and a QEMU identifier.
+fn is_disk_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let begins = name.starts_with(|c: char| c.is_ascii_alphabetic());
+    begins && name.len() <= 20 && name.chars().all(plain) && name != "share"
+}
+
 /// The words of a command line as shell text.
 ///
 /// One word is taken for shell text as it is, as `ssh host 'a; b'` does; several are one command
@@ -239,7 +274,11 @@ fn disk_words(word: &str, number: usize) -> (String, String) {
 fn shell_text(words: &[OsString]) -> String {
     match words {
         [text] => text.to_string_lossy().into_owned(),
-        words => words.iter().map(|word| run::quoted(word)).collect::<Vec<_>>().join(" "),
+        words => words
+            .iter()
+            .map(|word| run::quoted(word))
+            .collect::<Vec<_>>()
+            .join(" "),
     }
 }
 
@@ -264,5 +303,9 @@ mod tests {
         assert_eq!(words("data=/a/b.img"), ("data".into(), "/a/b.img".into()));
         assert_eq!(words("/a/b.img"), ("disk1".into(), "/a/b.img".into()));
         assert_eq!(words("/a=b.img"), ("disk1".into(), "/a=b.img".into()));
+        assert!(is_disk_name("data-1"));
+        for bad in ["", "1st", "share", "a b", "twenty-one-characters"] {
+            assert!(!is_disk_name(bad), "{bad}");
+        }
     }
 }

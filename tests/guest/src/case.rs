@@ -36,7 +36,11 @@ pub(crate) fn main() -> ExitCode {
 
 fn all() -> impl Iterator<Item = (String, &'static Case)> {
     let themes = cases::THEMES.iter();
-    themes.flat_map(|(theme, cases)| cases.iter().map(move |case| (format!("{theme}::{}", case.name), case)))
+    themes.flat_map(|(theme, cases)| {
+        cases
+            .iter()
+            .map(move |case| (format!("{theme}::{}", case.name), case))
+    })
 }
 
 /// Runs the cases whose full name contains one of the patterns; all of them if there is none.
@@ -48,7 +52,10 @@ fn run(patterns: &[String]) -> ExitCode {
         let begin = Instant::now();
         let good = catch_unwind(case.run).is_ok();
         let seconds = begin.elapsed().as_secs_f32();
-        println!("{} {name} ({seconds:.2} s)", if good { "ok  " } else { "FAIL" });
+        println!(
+            "{} {name} ({seconds:.2} s)",
+            if good { "ok  " } else { "FAIL" }
+        );
         if good {
             passed += 1;
         } else {

@@ -48,7 +48,8 @@ fn work() -> Result<()> {
     }
     mount_one("configfs", "/sys/kernel/config")?;
     name_disks()?;
-    set_kernel("hung_task_timeout_secs", "60")?;
+    set_kernel("hung_task_timeout_secs", "40")?;
+    set_kernel("hung_task_check_interval_secs", "10")?;
     set_kernel("sysrq", "1")?;
     // The kernel's boot messages are kept off the console below this, for speed.
     set_kernel("printk", "7 4 1 7")?;
@@ -74,7 +75,12 @@ fn mount_all() -> Result<()> {
     ] {
         mount_one(kind, place)?;
     }
-    for (target, link) in [("/proc/self/fd", "/dev/fd"), ("fd/0", "/dev/stdin"), ("fd/1", "/dev/stdout"), ("fd/2", "/dev/stderr")] {
+    for (target, link) in [
+        ("/proc/self/fd", "/dev/fd"),
+        ("fd/0", "/dev/stdin"),
+        ("fd/1", "/dev/stdout"),
+        ("fd/2", "/dev/stderr"),
+    ] {
         symlink(target, link).with_context(|| format!("cannot make {link}"))?;
     }
     Ok(())
@@ -149,7 +155,7 @@ fn serve() -> Result<()> {
                 });
             }
             Kind::Dump => {
-                for key in ["w", "l"] {
+                for key in ["l", "w"] {
                     let _ = fs::write("/proc/sysrq-trigger", key);
                 }
             }
@@ -161,7 +167,9 @@ fn serve() -> Result<()> {
 }
 
 fn send(line: &Line, kind: Kind, payload: &[u8]) -> io::Result<()> {
-    let mut line = line.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut line = line
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     frame::send(&mut *line, kind, payload)
 }
 
@@ -170,7 +178,10 @@ fn shell() -> Command {
     let mut command = Command::new("/bin/sh");
     command.current_dir("/").env_clear();
     command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-    command.env("HOME", "/root").env("TERM", "linux").env("LC_ALL", "C.UTF-8");
+    command
+        .env("HOME", "/root")
+        .env("TERM", "linux")
+        .env("LC_ALL", "C.UTF-8");
     command
 }
 
@@ -179,11 +190,20 @@ fn run(line: &Line, text: &[u8]) -> Result<i32> {
     let text = std::str::from_utf8(text).context("the command is not UTF-8")?;
     let mut command = shell();
     command.arg("-c").arg(text).process_group(0);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().context("cannot start /bin/sh")?;
     let pipes: [(Kind, Option<Box<dyn Read + Send>>); 2] = [
-        (Kind::Stdout, child.stdout.take().map(|pipe| Box::new(pipe) as _)),
-        (Kind::Stderr, child.stderr.take().map(|pipe| Box::new(pipe) as _)),
+        (
+            Kind::Stdout,
+            child.stdout.take().map(|pipe| Box::new(pipe) as _),
+        ),
+        (
+            Kind::Stderr,
+            child.stderr.take().map(|pipe| Box::new(pipe) as _),
+        ),
     ];
     let mut readers = Vec::new();
     for (kind, pipe) in pipes {
@@ -231,9 +251,15 @@ fn wait_for(process: i32) -> Result<i32> {
 fn console() -> Result<()> {
     println!("This is a throw-away machine; it ends with this shell.");
     let mut shell = Command::new("/bin/setsid");
-    shell.args(["cttyhack", "/bin/sh"]).current_dir("/").env_clear();
+    shell
+        .args(["cttyhack", "/bin/sh"])
+        .current_dir("/")
+        .env_clear();
     shell.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-    shell.env("HOME", "/root").env("TERM", "linux").env("PS1", "vbd:\\w# ");
+    shell
+        .env("HOME", "/root")
+        .env("TERM", "linux")
+        .env("PS1", "vbd:\\w# ");
     let child = shell.spawn().context("cannot start the shell")?;
     wait_for(i32::try_from(child.id())?)?;
     io::stdout().flush()?;

@@ -24,7 +24,10 @@ pub(crate) fn unload(name: &str) -> Result<(), Errno> {
 
 /// Whether a module is loaded.
 pub(crate) fn is_loaded(name: &str) -> bool {
-    std::path::Path::new("/sys/module").join(name).join("initstate").exists()
+    std::path::Path::new("/sys/module")
+        .join(name)
+        .join("initstate")
+        .exists()
 }
 
 /// Loads stock modules by name, with what they depend on.

@@ -79,5 +79,6 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     if let Some(terminal) = std::env::var_os("TERM") {
         command.env("TERM", terminal);
     }
-    Err(command.exec()).with_context(|| format!("cannot run {} in the kit", program.display()))
+    let program = program.to_string_lossy();
+    Err(command.exec()).with_context(|| format!("cannot run {program} in the kit"))
 }

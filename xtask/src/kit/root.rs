@@ -43,7 +43,16 @@ pub(super) fn make(kit: &Kit, cache: &Path, mirror: &Mirror, log: &Log) -> Resul
 pub(super) fn unpack_modules(kit: &Kit, log: &Log) -> Result<()> {
     let place = format!("/usr/lib/modules/{}/kernel", kit.release);
     let mut unpack = kit.command(&[], Path::new(&place), "find");
-    unpack.args([".", "-name", "*.ko.xz", "-exec", "xz", "--decompress", "{}", "+"]);
+    unpack.args([
+        ".",
+        "-name",
+        "*.ko.xz",
+        "-exec",
+        "xz",
+        "--decompress",
+        "{}",
+        "+",
+    ]);
     log.run(&mut unpack)?;
     log.run(kit.command(&[], Path::new("/"), "depmod").arg(&kit.release))
 }

@@ -55,18 +55,32 @@ pub(super) fn choose(kit: &Kit, init: &Path) -> Result<Accel> {
     let known = known.and_then(|text| serde_json::from_str::<Answer>(&text).ok());
     if let Some(answer) = known {
         if answer.machine == machine && answer.kit == kit_name {
-            return Ok(if answer.kvm { Accel::Kvm } else { Accel::Emulation });
+            return Ok(if answer.kvm {
+                Accel::Kvm
+            } else {
+                Accel::Emulation
+            });
         }
     }
-    eprintln!("vm: trying whether a guest boots under KVM ({} s at most)", LIMIT.as_secs());
+    eprintln!(
+        "vm: trying whether a guest boots under KVM ({} s at most)",
+        LIMIT.as_secs()
+    );
     let spec = Spec {
-        timeout: LIMIT,
+        boot_timeout: LIMIT,
         quiet: true,
         ..Spec::default()
     };
     let booted = Vm::start(kit, &spec, init, Accel::Kvm).and_then(|vm| vm.shut_down());
     let kvm = booted.is_ok();
-    eprintln!("vm: {}", if kvm { "it does" } else { "it does not: guests are emulated" });
+    eprintln!(
+        "vm: {}",
+        if kvm {
+            "it does"
+        } else {
+            "it does not: guests are emulated"
+        }
+    );
     let answer = Answer {
         machine,
         kit: kit_name,

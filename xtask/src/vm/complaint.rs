@@ -44,12 +44,28 @@ pub(crate) struct Complaint {
     pub(crate) excerpt: Vec<String>,
 }
 
+impl Complaint {
+    /// Whether the kernel says that something does not go on.
+    pub(super) fn is_stuck(&self) -> bool {
+        let signs = [
+            "blocked for more than",
+            "lockup",
+            "detected stall",
+            "self-detected stall",
+        ];
+        signs.iter().any(|sign| self.title.contains(sign))
+    }
+}
+
 /// Finds the complaints in the text of a console. One report may hold several signs: those within
 /// the excerpt of the first belong to it.
 ///
 /// `allowed` are parts of lines that a test expects, such as the name of an injected fault.
 pub(crate) fn find(console: &str, allowed: &[String]) -> Vec<Complaint> {
-    let lines: Vec<&str> = console.lines().map(|line| line.trim_end_matches('\r')).collect();
+    let lines: Vec<&str> = console
+        .lines()
+        .map(|line| line.trim_end_matches('\r'))
+        .collect();
     let mut complaints = Vec::new();
     let mut next = 0;
     for (number, line) in lines.iter().enumerate() {
@@ -58,11 +74,19 @@ pub(crate) fn find(console: &str, allowed: &[String]) -> Vec<Complaint> {
         if number < next || !is_sign || is_allowed {
             continue;
         }
-        let excerpt: Vec<String> =
-            lines.iter().skip(number).take(EXCERPT).map(ToString::to_string).collect();
+        let excerpt: Vec<String> = lines
+            .iter()
+            .skip(number)
+            .take(EXCERPT)
+            .map(ToString::to_string)
+            .collect();
         // The line after a cut mark says what it is about.
         let cut = line.contains("[ cut here ]");
-        let title = if cut { lines.get(number + 1).unwrap_or(line) } else { line };
+        let title = if cut {
+            lines.get(number + 1).unwrap_or(line)
+        } else {
+            line
+        };
         complaints.push(Complaint {
             title: without_time(title).to_string(),
             excerpt,
@@ -74,7 +98,9 @@ pub(crate) fn find(console: &str, allowed: &[String]) -> Vec<Complaint> {
 
 /// A line without the time stamp that the kernel puts in front.
 fn without_time(line: &str) -> &str {
-    let rest = line.strip_prefix('[').and_then(|rest| rest.split_once("] "));
+    let rest = line
+        .strip_prefix('[')
+        .and_then(|rest| rest.split_once("] "));
     match rest {
         Some((time, text)) if time.trim().parse::<f64>().is_ok() => text,
         _ => line,
@@ -99,19 +125,48 @@ mod tests {
     #[test]
     fn each_kind_of_complaint_is_seen_with_its_title() {
         for (line, title) in [
-            ("[    2.1] BUG: kernel NULL pointer dereference, address: 0", "BUG: kernel NULL pointer dereference, address: 0"),
-            ("[   65.0] INFO: task sh:70 blocked for more than 60 seconds.", "INFO: task sh:70 blocked for more than 60 seconds."),
-            ("[   30.5] rcu: INFO: rcu_preempt self-detected stall on CPU", "rcu: INFO: rcu_preempt self-detected stall on CPU"),
-            ("[   30.5] rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:", "rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:"),
-            ("WARNING: possible circular locking dependency detected", "WARNING: possible circular locking dependency detected"),
-            ("[    3.3] rust_kernel: panicked at kmod/vbd.rs:3:1:", "rust_kernel: panicked at kmod/vbd.rs:3:1:"),
-            ("[    3.3] watchdog: BUG: soft lockup - CPU#0 stuck for 26s!", "watchdog: BUG: soft lockup - CPU#0 stuck for 26s!"),
-            ("[    9.9] Kernel panic - not syncing: Fatal exception", "Kernel panic - not syncing: Fatal exception"),
+            (
+                "[    2.1] BUG: kernel NULL pointer dereference, address: 0",
+                "BUG: kernel NULL pointer dereference, address: 0",
+            ),
+            (
+                "[   65.0] INFO: task sh:70 blocked for more than 60 seconds.",
+                "INFO: task sh:70 blocked for more than 60 seconds.",
+            ),
+            (
+                "[   30.5] rcu: INFO: rcu_preempt self-detected stall on CPU",
+                "rcu: INFO: rcu_preempt self-detected stall on CPU",
+            ),
+            (
+                "[   30.5] rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:",
+                "rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:",
+            ),
+            (
+                "WARNING: possible circular locking dependency detected",
+                "WARNING: possible circular locking dependency detected",
+            ),
+            (
+                "[    3.3] rust_kernel: panicked at kmod/vbd.rs:3:1:",
+                "rust_kernel: panicked at kmod/vbd.rs:3:1:",
+            ),
+            (
+                "[    3.3] watchdog: BUG: soft lockup - CPU#0 stuck for 26s!",
+                "watchdog: BUG: soft lockup - CPU#0 stuck for 26s!",
+            ),
+            (
+                "[    9.9] Kernel panic - not syncing: Fatal exception",
+                "Kernel panic - not syncing: Fatal exception",
+            ),
         ] {
             let found = find(&format!("before\n{line}\nafter\n"), &[]);
             assert_eq!(found.len(), 1, "{line}");
             assert_eq!(found[0].title, title);
             assert_eq!(found[0].excerpt, [line, "after"]);
+            let stuck = ["blocked for", "stall", "lockup"];
+            assert_eq!(
+                found[0].is_stuck(),
+                stuck.iter().any(|sign| line.contains(sign))
+            );
         }
     }
 
@@ -123,7 +178,10 @@ mod tests {
                        [    1.0] ---[ end trace 0 ]---\n";
         let found = find(console, &[]);
         assert_eq!(found.len(), 1);
-        assert_eq!(found[0].title, "WARNING: CPU: 0 PID: 1 at block/blk.c:3 blk_x+0x1/0x2");
+        assert_eq!(
+            found[0].title,
+            "WARNING: CPU: 0 PID: 1 at block/blk.c:3 blk_x+0x1/0x2"
+        );
         let far = format!("{console}{}BUG: late\n", "line\n".repeat(EXCERPT));
         assert_eq!(find(&far, &[]).len(), 2);
     }

@@ -33,7 +33,9 @@ const TOOLS: &[&str] = &[
 pub(super) fn make(kit: &Kit, spec: &Spec, init: &Path) -> Result<Vec<u8>> {
     let root = kit.root();
     let mut archive = Archive::default();
-    for directory in ["dev", "etc", "mnt", "proc", "root", "run", "sys", "tmp", "usr/sbin"] {
+    for directory in [
+        "dev", "etc", "mnt", "proc", "root", "run", "sys", "tmp", "usr/sbin",
+    ] {
         archive.directory(directory);
     }
     for name in ["bin", "sbin", "lib", "lib64"] {
@@ -66,7 +68,11 @@ fn with_libraries(kit: &Kit) -> Result<Vec<String>> {
     if libraries.is_empty() {
         bail!("ldd in the kit named no library of the guest's tools");
     }
-    Ok(TOOLS.iter().map(ToString::to_string).chain(libraries).collect())
+    Ok(TOOLS
+        .iter()
+        .map(ToString::to_string)
+        .chain(libraries)
+        .collect())
 }
 
 /// The library paths in the output of `ldd`, each once, by the directory's real name.
@@ -95,16 +101,26 @@ fn inside(root: &Path, path: &str) -> PathBuf {
 fn add_file(archive: &mut Archive, from: &Path, to: &str) -> Result<()> {
     let context = || format!("cannot read {}", from.display());
     let content = fs::read(from).with_context(context)?;
-    let mode = fs::metadata(from).with_context(context)?.permissions().mode();
+    let mode = fs::metadata(from)
+        .with_context(context)?
+        .permissions()
+        .mode();
     archive.file(to, mode, &content);
     Ok(())
 }
 
 /// Adds busybox and a link for each of its applets that is not there as a tool of its own.
 fn add_busybox(archive: &mut Archive, kit: &Kit, tools: &[String]) -> Result<()> {
-    add_file(archive, &inside(&kit.root(), "/usr/bin/busybox"), "/usr/bin/busybox")?;
-    let taken: BTreeSet<&str> =
-        tools.iter().filter_map(|path| path.rsplit('/').next()).chain(["busybox"]).collect();
+    add_file(
+        archive,
+        &inside(&kit.root(), "/usr/bin/busybox"),
+        "/usr/bin/busybox",
+    )?;
+    let taken: BTreeSet<&str> = tools
+        .iter()
+        .filter_map(|path| path.rsplit('/').next())
+        .chain(["busybox"])
+        .collect();
     let list = run::stdout(kit.command(&[], Path::new("/"), "busybox").arg("--list"))?;
     let applets: Vec<&str> = list.lines().filter(|name| !taken.contains(name)).collect();
     for needed in ["dd", "insmod", "modprobe", "rmmod", "sh", "sha256sum"] {

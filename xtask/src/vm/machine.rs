@@ -83,7 +83,10 @@ pub(super) fn command(kit: &Kit, spec: &Spec, place: &Place, accel: Accel, line:
                  read-only={read_only},file={file}"
             ),
         );
-        option("-device", &format!("virtio-blk-pci,drive={name},serial={name}"));
+        option(
+            "-device",
+            &format!("virtio-blk-pci,drive={name},serial={name}"),
+        );
     };
     if spec.share.is_some() {
         disk("share", &place.share(), false);

@@ -51,12 +51,19 @@ pub(super) fn add(archive: &mut Archive, modules: &Path, release: &str) -> Resul
     let names: BTreeSet<String> = files.iter().map(|file| module_name(file)).collect();
     let place = format!("/usr/lib/modules/{release}");
     for file in &files {
-        let content = fs::read(modules.join(file)).with_context(|| format!("cannot read {file}"))?;
+        let content =
+            fs::read(modules.join(file)).with_context(|| format!("cannot read {file}"))?;
         archive.file(&format!("{place}/{file}"), 0o644, &content);
     }
     let mut list = String::new();
-    for (file, needs) in dependencies.iter().filter(|(file, _)| files.contains(*file)) {
-        list += &format!("{file}:{}\n", needs.iter().map(|n| format!(" {n}")).collect::<String>());
+    for (file, needs) in dependencies
+        .iter()
+        .filter(|(file, _)| files.contains(*file))
+    {
+        list += &format!(
+            "{file}:{}\n",
+            needs.iter().map(|n| format!(" {n}")).collect::<String>()
+        );
     }
     archive.file(&format!("{place}/modules.dep"), 0o644, list.as_bytes());
     for lines in ["modules.alias", "modules.symbols"] {
@@ -87,7 +94,9 @@ fn closure(
 ) -> Result<BTreeSet<String>> {
     let mut files = BTreeSet::new();
     for name in wanted {
-        let found = dependencies.iter().find(|(file, _)| module_name(file) == *name);
+        let found = dependencies
+            .iter()
+            .find(|(file, _)| module_name(file) == *name);
         let Some((file, needs)) = found else {
             bail!("the kernel has no module {name}: correct the list in xtask/src/vm/modules.rs");
         };
@@ -126,7 +135,13 @@ mod tests {
     fn a_module_brings_what_it_depends_on_and_nothing_else() {
         let files = closure(&parse_dependencies(LIST), &["dm_flakey"]).unwrap();
         let files: Vec<&str> = files.iter().map(String::as_str).collect();
-        assert_eq!(files, ["kernel/drivers/md/dm-flakey.ko", "kernel/drivers/md/dm-mod.ko"]);
+        assert_eq!(
+            files,
+            [
+                "kernel/drivers/md/dm-flakey.ko",
+                "kernel/drivers/md/dm-mod.ko"
+            ]
+        );
         let error = closure(&parse_dependencies(LIST), &["nonesuch"]).unwrap_err();
         assert!(error.to_string().contains("no module nonesuch"), "{error}");
     }
@@ -134,7 +149,8 @@ mod tests {
     #[test]
     fn aliases_of_modules_left_out_are_left_out() {
         let names = BTreeSet::from(["xfs".to_string(), "dm_mod".to_string()]);
-        let text = "# Aliases\nalias fs-xfs xfs\nalias fs-erofs erofs\nalias block-major-9 dm-mod\n";
+        let text =
+            "# Aliases\nalias fs-xfs xfs\nalias fs-erofs erofs\nalias block-major-9 dm-mod\n";
         let kept = keep_lines(text, &names);
         assert_eq!(kept, "alias fs-xfs xfs\nalias block-major-9 dm-mod\n");
     }

@@ -66,7 +66,10 @@ fn sweep(base: &Path) {
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if name.starts_with("console-") {
-            let time = entry.metadata().and_then(|metadata| metadata.modified()).ok();
+            let time = entry
+                .metadata()
+                .and_then(|metadata| metadata.modified())
+                .ok();
             consoles.push((time, entry.path()));
         } else if let Some((process, _)) = name.split_once('-') {
             // A QEMU cannot outlive the xtask that started it.

@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 
 /// Silence after which a guest is taken for dead; it gives a sign of life every second.
 const SILENCE: Duration = Duration::from_secs(60);
+/// Time that a guest has after its kernel said that something is stuck.
+const STUCK: Duration = Duration::from_secs(10);
 /// Time that a guest has to end by itself.
 const FAREWELL: Duration = Duration::from_secs(20);
 
@@ -41,6 +43,9 @@ pub(crate) struct Vm {
     allowed: Vec<String>,
     timeout: Duration,
     lost: Option<String>,
+    /// Bytes of the console that were looked at, and when the guest is given up.
+    watched: u64,
+    stuck: Option<Instant>,
 }
 
 /// What is left of a guest that has ended.
@@ -59,7 +64,10 @@ impl Vm {
         prepare(kit, spec, init, &place)?;
         let mut command = machine::command(kit, spec, &place, accel, Line::Frames);
         let log = File::create(place.qemu())?;
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log);
         let mut qemu = run::spawn(&mut command)?;
         let input = qemu.stdin.take().context("QEMU has no input")?;
         let output = qemu.stdout.take().context("QEMU has no output")?;
@@ -80,8 +88,10 @@ impl Vm {
             allowed: spec.allowed.clone(),
             timeout: spec.timeout,
             lost: None,
+            watched: 0,
+            stuck: None,
         };
-        let limit = Instant::now() + spec.timeout.min(SILENCE);
+        let limit = Instant::now() + spec.boot_timeout;
         match vm.next(limit) {
             Ok((Kind::Ready, _)) => Ok(vm),
             Ok((kind, _)) => bail!("the guest began with {kind:?}"),
@@ -162,25 +172,39 @@ impl Vm {
         loop {
             let left = limit.saturating_duration_since(Instant::now());
             match self.frames.recv_timeout(left.min(SILENCE)) {
-                // Output may come for ever, too: the limit holds for it as well.
-                Ok(_) if left.is_zero() => return Err(self.out_of_time()),
-                Ok((Kind::Heartbeat, _)) => {}
-                Ok(frame) => return Ok(frame),
                 Err(RecvTimeoutError::Disconnected) => return Err("the machine stopped".into()),
-                Err(RecvTimeoutError::Timeout) if left <= SILENCE => {
-                    return Err(self.out_of_time());
+                // Output may come for ever, so the limit holds for it as well.
+                _ if limit <= Instant::now() => {
+                    self.dump();
+                    return Err("it did not end in time".into());
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     self.dump();
                     return Err(format!("no sign of life for {} s", SILENCE.as_secs()));
                 }
+                Ok((Kind::Heartbeat, _)) => self.watch()?,
+                Ok(frame) => return Ok(frame),
             }
         }
     }
 
-    fn out_of_time(&mut self) -> String {
-        self.dump();
-        "it did not end in time".into()
+    /// Looks at the console for word of something stuck, so that the time limit, which has to be
+    /// long, need not pass before a hang is noticed.
+    fn watch(&mut self) -> std::result::Result<(), String> {
+        if self.stuck.is_some_and(|end| end <= Instant::now()) {
+            self.dump();
+            return Err("something in the guest is stuck".into());
+        }
+        let length = fs::metadata(self.place.console()).map_or(0, |metadata| metadata.len());
+        if self.stuck.is_none() && length != self.watched {
+            self.watched = length;
+            let bytes = fs::read(self.place.console()).unwrap_or_default();
+            let complaints = complaint::find(&String::from_utf8_lossy(&bytes), &self.allowed);
+            if complaints.iter().any(Complaint::is_stuck) {
+                self.stuck = Some(Instant::now() + STUCK);
+            }
+        }
+        Ok(())
     }
 
     /// Asks the guest to print on its console what its processors do and which tasks are blocked.
@@ -223,7 +247,11 @@ impl Report {
                 eprintln!("    {line}");
             }
         }
-        if self.complaints.iter().all(|complaint| complaint.excerpt.is_empty()) {
+        if self
+            .complaints
+            .iter()
+            .all(|complaint| complaint.excerpt.is_empty())
+        {
             let lines: Vec<&str> = self.console.lines().collect();
             for line in lines.iter().skip(lines.len().saturating_sub(20)) {
                 eprintln!("    {line}");
@@ -236,7 +264,9 @@ impl Report {
 }
 
 fn pass_on(sink: &mut dyn Write, bytes: &[u8]) -> Result<()> {
-    sink.write_all(bytes).and_then(|()| sink.flush()).context("cannot pass the output on")
+    sink.write_all(bytes)
+        .and_then(|()| sink.flush())
+        .context("cannot pass the output on")
 }
 
 /// Makes the files that the guest boots from.

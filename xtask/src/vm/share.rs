@@ -23,7 +23,12 @@ pub(super) fn make(kit: &Kit, share: &Path, image: &Path) -> Result<()> {
     let mut command = kit.command(&[share, place], Path::new("/"), "mkfs.ext4");
     command.args(["-q", "-F", "-m", "0", "-b", "4096", "-L", "share"]);
     // Without a journal: the image lives as long as the machine.
-    command.args(["-O", "^has_journal", "-E", "nodiscard,lazy_itable_init=1,root_owner=0:0"]);
+    command.args([
+        "-O",
+        "^has_journal",
+        "-E",
+        "nodiscard,lazy_itable_init=1,root_owner=0:0",
+    ]);
     command.args(["-N", &(entries + 16384).to_string()]);
     command.arg("-d").arg(share).arg(image);
     run::stdout(&mut command)?;
@@ -37,7 +42,10 @@ struct Size {
 }
 
 fn size(directory: &Path) -> std::io::Result<Size> {
-    let mut total = Size { bytes: 0, entries: 0 };
+    let mut total = Size {
+        bytes: 0,
+        entries: 0,
+    };
     let mut waiting = vec![directory.to_path_buf()];
     while let Some(directory) = waiting.pop() {
         for entry in fs::read_dir(directory)? {
