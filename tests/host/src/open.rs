@@ -19,8 +19,8 @@ pub enum Payload<S> {
     Packed(Window<S>, ZFile, Vec<Group>),
 }
 
-impl<S: ReadAt<Error = Error>> ReadAt for Payload<S> {
-    type Error = Error;
+impl<S: ReadAt> ReadAt for Payload<S> {
+    type Error = S::Error;
 
     fn size(&self) -> u64 {
         match self {
@@ -29,7 +29,7 @@ impl<S: ReadAt<Error = Error>> ReadAt for Payload<S> {
         }
     }
 
-    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), Error> {
+    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), S::Error> {
         let (window, zfile, groups) = match self {
             Self::Plain(window) => return window.read_exact_at(offset, buf),
             Self::Packed(window, zfile, groups) => (window, zfile, groups),
@@ -45,7 +45,7 @@ impl<S: ReadAt<Error = Error>> ReadAt for Payload<S> {
             let fetch = &mut fetch[..stored.len];
             window.read_exact_at(stored.offset, fetch)?;
             zfile::unpack(zfile, &RawCrc, &mut Real, true, fetch, dst)
-                .map_err(|rule| Error::new(rule, stored.offset, block))
+                .map_err(|rule| Error::new(rule, stored.offset, block).into())
         })
     }
 }
@@ -70,7 +70,7 @@ impl<S> AsRef<[Segment]> for Layer<S> {
 }
 
 /// Opens a layer; `room` is the size of the buffer that index and jump table go through.
-pub fn layer_with<S: ReadAt<Error = Error>>(src: S, room: usize) -> Result<Layer<S>, Error> {
+pub fn layer_with<S: ReadAt>(src: S, room: usize) -> Result<Layer<S>, S::Error> {
     let mut buf = vec![0u8; room];
     let (wrapper, window) = tar::unwrap(src)?;
     let payload = match zfile::probe(&window, &RawCrc)? {
@@ -99,7 +99,7 @@ pub fn layer_with<S: ReadAt<Error = Error>>(src: S, room: usize) -> Result<Layer
 }
 
 /// Opens a layer through a page.
-pub fn layer<S: ReadAt<Error = Error>>(src: S) -> Result<Layer<S>, Error> {
+pub fn layer<S: ReadAt>(src: S) -> Result<Layer<S>, S::Error> {
     layer_with(src, 4096)
 }
 

@@ -2,9 +2,10 @@
 
 //! Tar wrappers that must be found, and files that must be passed through.
 
-use vbd_format::tar::{checksums, unwrap, Wrapper};
+use proptest::prelude::*;
+use vbd_format::tar::{checksums, unwrap, Wrapper, HEADER_BYTES};
 use vbd_format::{ReadAt as _, Window};
-use vbd_tests_host::mem::Mem;
+use vbd_tests_host::mem::{Mem, Sparse};
 use vbd_tests_host::tar::{
     header, pax_record, seal, seal_signed, size_text, wrap_pax, wrap_records, wrap_ustar,
 };
@@ -212,4 +213,63 @@ fn a_window_knows_its_place() {
     inner
         .read_exact_at(50, &mut [])
         .expect("an empty read at the end");
+}
+
+/// Checks the blocks that the core writes before a payload of `size` bytes.
+fn check_written(size: u64) {
+    let bytes = vbd_format::tar::header(size);
+    let (pax, rest) = bytes.split_at(512);
+    let (records, member) = rest.split_at(512);
+
+    let mut want = pax_record("size", &size.to_string());
+    let pax_len = want.len() as u64;
+    want.resize(512, 0);
+    assert_eq!(records, want);
+    assert_eq!(pax[124..136], size_text(pax_len)[..]);
+    assert_eq!((pax[156], member[156]), (b'x', b'0'));
+    assert!(pax.starts_with(b"overlaybd.pax\0"));
+    assert!(member.starts_with(b"overlaybd.commit\0"));
+    let small = if size < 1 << 33 { size } else { 0 };
+    assert_eq!(member[124..136], size_text(small)[..]);
+    assert_eq!(member[100..124], *b"100644 \0     0 \0     0 \0");
+    assert_eq!(member[136..148], *b"          0 ");
+    for block in [pax, member] {
+        let mut sealed = block.to_vec();
+        seal(&mut sealed);
+        assert_eq!(block[148..154], sealed[148..154], "checksum");
+        assert_eq!(block[154..156], *b" \0");
+        assert_eq!(block[257..265], *b"ustar\x0000");
+    }
+
+    // It is found again, in a file of that size.
+    let Some(end) = size.checked_add(1536) else {
+        return;
+    };
+    let file = Sparse {
+        size: end,
+        pieces: vec![(0, bytes.to_vec())],
+    };
+    let (wrapper, window) = unwrap(file).expect("accepted");
+    assert_eq!(
+        (wrapper, window.offset(), window.size()),
+        (Wrapper::Pax, 1536, size)
+    );
+}
+
+#[test]
+fn written_headers_at_borders() {
+    assert_eq!(HEADER_BYTES, 1536);
+    let powers = (0..20).map(|n| 10u64.pow(n)).chain((0..64).map(|n| 1 << n));
+    for size in powers.flat_map(|n| [n - 1, n, n + 1]).chain([u64::MAX]) {
+        check_written(size);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn written_headers(word in any::<u64>(), shift in 0..64u32) {
+        check_written(word >> shift);
+    }
 }
