@@ -195,9 +195,18 @@ impl From<FsArg> for Filesystem {
     }
 }
 
-/// An error that is printed with the usage and ends with status 2.
-pub(crate) fn misuse(kind: ErrorKind, message: String) -> anyhow::Error {
-    Cli::command().error(kind, message).into()
+/// An error about the arguments of `verb`: printed with its usage, ends with status 2.
+pub(crate) fn misuse(verb: &str, message: String) -> anyhow::Error {
+    let mut command = Cli::command();
+    command.build();
+    let command = command
+        .find_subcommand(verb)
+        .cloned()
+        .unwrap_or_else(Cli::command);
+    command
+        .clone()
+        .error(ErrorKind::ArgumentConflict, message)
+        .into()
 }
 
 /// A number of bytes: digits and perhaps one of K, M, G, T, each 1024 times the one before.

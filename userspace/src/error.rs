@@ -13,17 +13,17 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// The system refused something.
-    #[error("{}: {action}: {source}", path.display())]
+    #[error("{}: {action}: {error}", path.display())]
     Io {
         /// File or directory.
         path: PathBuf,
         /// What was tried, such as "cannot open".
         action: &'static str,
         /// The system's answer.
-        source: io::Error,
+        error: io::Error,
     },
     /// A read or write at a known place failed.
-    #[error("{}: offset {offset}: {action}: {source}", path.display())]
+    #[error("{}: offset {offset}: {action}: {error}", path.display())]
     Transfer {
         /// File.
         path: PathBuf,
@@ -32,7 +32,7 @@ pub enum Error {
         /// What was tried, such as "cannot read".
         action: &'static str,
         /// The system's answer.
-        source: io::Error,
+        error: io::Error,
     },
     /// A rule of the format does not hold.
     #[error("{}: {error}", path.display())]
@@ -61,10 +61,10 @@ impl Error {
         path: &'a Path,
         action: &'static str,
     ) -> impl FnOnce(io::Error) -> Self + 'a {
-        move |source| Self::Io {
+        move |error| Self::Io {
             path: path.to_owned(),
             action,
-            source,
+            error,
         }
     }
 
@@ -74,11 +74,11 @@ impl Error {
         offset: u64,
         action: &'static str,
     ) -> impl FnOnce(io::Error) -> Self + 'a {
-        move |source| Self::Transfer {
+        move |error| Self::Transfer {
             path: path.to_owned(),
             offset,
             action,
-            source,
+            error,
         }
     }
 
@@ -103,7 +103,7 @@ impl ReadError {
     /// The same, said of the file `path`.
     pub fn of(self, path: &Path) -> Error {
         match self {
-            Self::Io(offset, source) => Error::transfer(path, offset, "cannot read")(source),
+            Self::Io(offset, error) => Error::transfer(path, offset, "cannot read")(error),
             Self::Format(error) => Error::Format {
                 path: path.to_owned(),
                 error,

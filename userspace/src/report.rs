@@ -208,7 +208,7 @@ impl fmt::Display for StackReport {
         row(
             f,
             "virtual size",
-            format_args!("{} ({sectors} sectors)", size(self.virtual_size)),
+            format_args!("{} bytes, {sectors} sectors", self.virtual_size),
         )?;
         row(f, "records", format_args!("{} merged", self.records))?;
         row(f, "data", format_args!("{}", size(self.data_bytes)))?;

@@ -4,7 +4,6 @@
 
 use crate::cli::{self, CreateArgs, FormatArg};
 use anyhow::Result;
-use clap::error::ErrorKind;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::PathBuf;
 use std::thread;
@@ -22,7 +21,7 @@ pub(crate) fn run(args: &CreateArgs) -> Result<()> {
     let directory = args.source.is_dir();
     if !directory && args.fs.is_some() {
         return Err(cli::misuse(
-            ErrorKind::ArgumentConflict,
+            "create",
             format!(
                 "--fs is for a directory, and {} is none",
                 args.source.display()
@@ -74,10 +73,7 @@ fn compression(args: &CreateArgs) -> Result<Option<Compression>> {
         FormatArg::Zstd => Some(Algorithm::Zstd),
     };
     if args.level.is_some() && algorithm != Some(Algorithm::Zstd) {
-        return Err(cli::misuse(
-            ErrorKind::ArgumentConflict,
-            "--level is for --format zstd".into(),
-        ));
+        return Err(cli::misuse("create", "--level is for --format zstd".into()));
     }
     let Some(algorithm) = algorithm else {
         for (given, name) in [
@@ -87,7 +83,7 @@ fn compression(args: &CreateArgs) -> Result<Option<Compression>> {
         ] {
             if given {
                 return Err(cli::misuse(
-                    ErrorKind::ArgumentConflict,
+                    "create",
                     format!("{name} is for compressed formats, not for --format plain"),
                 ));
             }

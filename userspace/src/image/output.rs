@@ -131,8 +131,7 @@ impl Output {
         match link(&self.path) {
             Err(error) if self.force && error.kind() == io::ErrorKind::AlreadyExists => {
                 // A link cannot replace a file, a rename can.
-                let hidden = hidden_name(&self.path);
-                link(&hidden)?;
+                let ((), hidden) = with_hidden_name(&self.path, link)?;
                 self.hidden = Some(hidden.clone());
                 publish(&hidden, &self.path, true)
             }
@@ -178,11 +177,30 @@ fn directory(path: &Path) -> &Path {
     }
 }
 
-fn hidden_name(path: &Path) -> PathBuf {
+/// A hidden name beside `path`; `attempt` makes it another one.
+fn hidden_name(path: &Path, attempt: u32) -> PathBuf {
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
-    name.push(format!(".{}.partial", std::process::id()));
+    name.push(format!(".{}-{attempt}.partial", std::process::id()));
     path.with_file_name(name)
+}
+
+/// Tries hidden names until `make` finds one that does not exist yet.
+fn with_hidden_name<T>(
+    path: &Path,
+    mut make: impl FnMut(&Path) -> io::Result<T>,
+) -> io::Result<(T, PathBuf)> {
+    let mut attempt = 0;
+    loop {
+        let hidden = hidden_name(path, attempt);
+        match make(&hidden) {
+            // Left over from a run that was killed, or another run in another namespace.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt < 1000 => {
+                attempt += 1;
+            }
+            result => return Ok((result?, hidden)),
+        }
+    }
 }
 
 /// An unnamed file in the directory of `path`, or one with a hidden name, and that name.
@@ -192,11 +210,10 @@ pub(super) fn open_unnamed(path: &Path) -> Result<(File, Option<PathBuf>)> {
     match rustix::fs::open(directory(path), flags | OFlags::TMPFILE, mode) {
         Ok(fd) => Ok((fd.into(), None)),
         Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOSYS) => {
-            let hidden = hidden_name(path);
             let flags = flags | OFlags::CREATE | OFlags::EXCL;
-            rustix::fs::open(&hidden, flags, mode)
-                .map(|fd| (fd.into(), Some(hidden)))
-                .map_err(|error| Error::io(path, "cannot create")(error.into()))
+            with_hidden_name(path, |name| Ok(rustix::fs::open(name, flags, mode)?))
+                .map(|(fd, hidden)| (fd.into(), Some(hidden)))
+                .map_err(Error::io(path, "cannot create"))
         }
         Err(error) => Err(Error::io(path, "cannot create")(error.into())),
     }
