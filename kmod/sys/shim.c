@@ -47,6 +47,7 @@ unsigned int vbd_request_segments(struct request *rq, unsigned int skip, unsigne
 	struct req_iterator iter;
 	struct bio_vec segment;
 	unsigned int count = 0;
+	unsigned int part;
 
 	*covered = 0;
 	rq_for_each_bvec(segment, rq, iter) {
@@ -56,11 +57,12 @@ unsigned int vbd_request_segments(struct request *rq, unsigned int skip, unsigne
 		}
 		if (*covered == len || count == room)
 			break;
-		segment.bv_offset += skip;
-		segment.bv_len = min(segment.bv_len - skip, len - *covered);
+		/* The iterator advances by segment.bv_len, so that is left alone. */
+		part = min(segment.bv_len - skip, len - *covered);
+		bvec_set_page(&segments[count++], segment.bv_page, part,
+			      segment.bv_offset + skip);
+		*covered += part;
 		skip = 0;
-		*covered += segment.bv_len;
-		segments[count++] = segment;
 	}
 	return count;
 }
