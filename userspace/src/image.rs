@@ -6,6 +6,7 @@ pub mod backing;
 pub mod codec;
 pub mod config;
 pub mod create;
+mod ext4_times;
 pub mod filesystem;
 pub mod layer;
 pub mod lsmt_writer;

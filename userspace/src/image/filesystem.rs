@@ -3,6 +3,7 @@
 //! A directory as a raw image, by the programs that know the file systems.
 
 use super::backing::size_of;
+use super::ext4_times;
 use super::output::open_unnamed;
 use super::source::Source;
 use crate::error::{Error, Result};
@@ -59,6 +60,9 @@ pub fn image_of(kind: Filesystem, dir: &Path, size: Option<u64>, result: &Path) 
         Filesystem::Erofs => erofs(dir, &target),
     };
     run(&mut command, dir)?;
+    if kind == Filesystem::Ext4 {
+        ext4_times::settle(&file, dir)?;
+    }
     if let Some(size) = size {
         let made = size_of(&file, &name)?;
         if made > size {
@@ -87,6 +91,8 @@ fn ext4(dir: &Path, target: &Path, entries: u64) -> Command {
     let time = created();
     let mut command = Command::new("mkfs.ext4");
     command
+        // The order of names follows the locale.
+        .env("LC_ALL", "C")
         .env("E2FSPROGS_FAKE_TIME", &time)
         .env("SOURCE_DATE_EPOCH", &time)
         // No journal: the layer is read-only, and a device that is cannot replay one.
@@ -101,16 +107,16 @@ fn ext4(dir: &Path, target: &Path, entries: u64) -> Command {
 
 fn erofs(dir: &Path, target: &Path) -> Command {
     let mut command = Command::new("mkfs.erofs");
-    command.args(["--quiet", "-U", UUID, "-T"]).arg(created());
-    // Newer versions can leave the files' own times alone; older ones set them all.
+    command
+        .env("LC_ALL", "C")
+        .args(["--quiet", "-U", UUID, "-T"])
+        .arg(created());
+    // Which option leaves the files' own times alone differs from version to version.
     let help = Command::new("mkfs.erofs").arg("--help").output();
-    let knows = |o: &std::process::Output| {
-        let text = [o.stdout.as_slice(), o.stderr.as_slice()].concat();
-        String::from_utf8_lossy(&text).contains("--mkfs-time")
-    };
-    if help.is_ok_and(|output| knows(&output)) {
-        command.arg("--mkfs-time");
-    }
+    let help = help.map_or_else(|_| Vec::new(), |o| [o.stdout, o.stderr].concat());
+    let help = String::from_utf8_lossy(&help);
+    let keep = ["--mkfs-time", "--preserve-mtime"];
+    command.args(keep.iter().find(|option| help.contains(**option)));
     command.arg(target).arg(dir);
     command
 }
