@@ -4,7 +4,7 @@
 #
 #     make [KDIR=/lib/modules/…/build]     vbd.ko, at the top of this checkout
 #     make install                         into /lib/modules (INSTALL_MOD_PATH= is honoured)
-#     make clippy | rustfmt-check | clean
+#     make clippy | rustfmt | rustfmt-check | clean
 #
 # Debian's headers packages lack Rust metadata: `cargo xtask build` prepares a tree that has it.
 
@@ -37,7 +37,7 @@ ifeq ($(probe),)
   probe := $(if $(findstring $(wanted),$(shell rustc --version)),,rustc is "$(shell rustc --version)" but the kernel was built with "$(wanted)")
 endif
 
-.PHONY: modules install clean clippy rustfmt-check check-prerequisites
+.PHONY: modules install clean clippy rustfmt rustfmt-check check-prerequisites
 
 modules: check-prerequisites
 	+$(MAKE) -C $(KDIR) M=$(M) modules
@@ -49,6 +49,9 @@ install: modules
 clippy: check-prerequisites
 	$(RM) $(M)/kmod/vbd.o
 	+$(MAKE) -C $(KDIR) M=$(M) CLIPPY=1 modules
+
+rustfmt:
+	$(RUSTFMT) --edition 2021 kmod/vbd.rs
 
 rustfmt-check:
 	$(RUSTFMT) --check --edition 2021 kmod/vbd.rs

@@ -10,20 +10,19 @@ use crate::format::ReadAt;
 use crate::sys::file::File;
 use crate::sys::pages::Pages;
 use kernel::prelude::*;
-use kernel::str::CStr;
+use kernel::sync::Arc;
 
-/// A layer's file, with the size it had when it was opened.
+/// A layer's file, with the size it had when the device was attached.
 pub(crate) struct Backing {
-    file: File,
+    file: Arc<File>,
     size: u64,
 }
 
 impl Backing {
-    /// Opens a file or block device.
-    pub(crate) fn open(path: &CStr) -> Result<Self> {
-        let file = File::open(path)?;
+    /// The bytes of a file or block device, as many as it has now.
+    pub(crate) fn new(file: Arc<File>) -> Self {
         let size = file.size();
-        Ok(Self { file, size })
+        Self { file, size }
     }
 
     /// Reads `len` bytes from byte `offset` straight into pages, and moves those on.

@@ -80,7 +80,11 @@ struct Reader<'a> {
 
 impl Blocks {
     /// Reads the jump table.
-    pub(crate) fn load(zfile: ZFile, backing: &Window<Backing>, buf: &mut [u8]) -> Result<Self, Fault> {
+    pub(crate) fn load(
+        zfile: ZFile,
+        backing: &Window<Backing>,
+        buf: &mut [u8],
+    ) -> Result<Self, Fault> {
         let mut table = KVVec::new();
         zfile::load_jump_table(backing, &zfile, &Crc32c, buf, |group| {
             Ok(table.push(group, GFP_KERNEL)?)

@@ -46,10 +46,11 @@ impl Codecs {
     fn zstd_decompress(&self, src: &[u8], dst: &mut Chunk<'_>) -> Option<usize> {
         let here = CpuId::current().as_u32() as usize;
         let (before, after) = self.zstd.split_at_checked(here)?;
-        let mut context = match Iterator::chain(after.iter(), before).find_map(|slot| slot.try_lock()) {
-            Some(context) => context,
-            None => self.zstd.get(here)?.lock(),
-        };
+        let mut context =
+            match Iterator::chain(after.iter(), before).find_map(|slot| slot.try_lock()) {
+                Some(context) => context,
+                None => self.zstd.get(here)?.lock(),
+            };
         (*context).as_mut()?.decompress(src, dst)
     }
 }

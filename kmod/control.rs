@@ -1,103 +1,407 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How devices come and go: for now, the module parameters.
+//! /sys/kernel/config/vbd: devices that are made, switched on and off, and removed at run time.
+//!
+//! `mkdir vbd/<name>` makes an empty device, `mkdir vbd/<name>/<n>` its layer n, `echo 1 > power`
+//! attaches it. While a device is on, its settings answer `EBUSY` and so does its `rmdir`.
+//!
+//! Lock order: `Slot::inner`, then whatever attaching takes.
 
-use crate::backing::Backing;
-use crate::codec::Codecs;
+use crate::attach::{check_size, AttachError, Host, Source};
 use crate::device::Device;
-use crate::error::Fault;
-use crate::format::limits::{MAX_LAYERS, MAX_VIRTUAL_SIZE, SECTOR};
-use crate::format::{self, Rule};
-use crate::stack::{OpenError, Options, Stack};
-use crate::stats::Stats;
-use kernel::debugfs::Dir;
+use crate::format::limits::MAX_LAYERS;
+use crate::stack::Options;
+use crate::sys::configfs::{Attribute, Directory, Hold, Text};
+use core::convert::Infallible;
+use kernel::fmt;
+use kernel::fmt::Write as _;
 use kernel::prelude::*;
-use kernel::str::{BStr, CStr};
-use kernel::sync::Arc;
+use kernel::str::CStr;
+use kernel::sync::atomic::{Acquire, Atomic, Release};
+use kernel::sync::{new_mutex, Arc, Mutex};
 
-/// What devices share.
-pub(crate) struct Control {
-    codecs: Arc<Codecs>,
-    debugfs: Dir,
+/// The top directory: a device in each directory below.
+pub(crate) struct Devices {
+    host: Arc<Host>,
 }
 
-impl Control {
-    /// No devices yet.
-    pub(crate) fn new() -> Result<Self> {
-        Ok(Self {
-            codecs: Arc::new(Codecs::new()?, GFP_KERNEL)?,
-            debugfs: Dir::new(c"vbd"),
+impl Devices {
+    /// Devices that share `host`.
+    pub(crate) fn new(host: Arc<Host>) -> Self {
+        Self { host }
+    }
+}
+
+impl Directory for Devices {
+    const ATTRIBUTES: &'static [Attribute<Self>] = &[];
+    type Child = DeviceDirectory;
+
+    fn make_child(&self, _name: &CStr) -> Result<DeviceDirectory> {
+        Ok(DeviceDirectory {
+            slot: Slot::new(self.host.clone())?,
         })
     }
 
-    /// Attaches the layers that `backfile=` lists, bottom first, as `/dev/vbd<index>`.
-    ///
-    /// A failure is told in one line of the log.
-    pub(crate) fn attach(&self, index: u32, backfile: &[u8], options: Options) -> Result<Device> {
-        if options.size % SECTOR != 0 || options.size > MAX_VIRTUAL_SIZE {
-            pr_err!(
-                "size={}: must be a multiple of {} up to {}\n",
-                options.size,
-                SECTOR,
-                MAX_VIRTUAL_SIZE
-            );
+    fn drop_child(&self, child: &DeviceDirectory) {
+        child.slot.remove();
+    }
+}
+
+/// What a device is doing; shown without waiting for it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+enum State {
+    Off,
+    Attaching,
+    On,
+    Detaching,
+}
+
+impl State {
+    const ALL: [(Self, &'static str); 4] = [
+        (Self::Off, "off"),
+        (Self::Attaching, "attaching"),
+        (Self::On, "on"),
+        (Self::Detaching, "detaching"),
+    ];
+}
+
+/// One device: what it is to be, and what it is while it is on.
+#[pin_data]
+struct Slot {
+    host: Arc<Host>,
+    state: Atomic<u32>,
+    #[pin]
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    options: Options,
+    /// Layer directories by number, in no order.
+    layers: KVec<(u8, Option<Arc<Source>>)>,
+    device: Option<Device>,
+    /// Why the last attach failed; empty after one that did not.
+    error: Option<AttachError>,
+}
+
+impl Inner {
+    /// The settings, which must not change under a live device.
+    fn settings(&mut self) -> Result<&mut Self> {
+        if self.device.is_some() {
+            return Err(EBUSY);
+        }
+        Ok(self)
+    }
+
+    /// All layers from number 0 on, without a gap.
+    fn sources(&self) -> Result<KVec<Arc<Source>>, AttachError> {
+        let count = self.layers.len();
+        let mut sources = KVec::with_capacity(count, GFP_KERNEL).map_err(Error::from)?;
+        for number in 0..count {
+            let source = self
+                .layers
+                .iter()
+                .find(|(n, _)| usize::from(*n) == number)
+                .and_then(|(_, source)| source.clone())
+                .ok_or_else(|| {
+                    AttachError::new(
+                        EINVAL,
+                        fmt!("layer {number}: no file; {count} layers are numbered from 0"),
+                    )
+                })?;
+            sources.push(source, GFP_KERNEL).map_err(Error::from)?;
+        }
+        Ok(sources)
+    }
+}
+
+impl Slot {
+    fn new(host: Arc<Host>) -> Result<Arc<Self>> {
+        let inner = Inner {
+            options: Options {
+                size: 0,
+                verify: true,
+            },
+            layers: KVec::new(),
+            device: None,
+            error: None,
+        };
+        Arc::pin_init(
+            pin_init!(Self {
+                host,
+                state: Atomic::new(State::Off as u32),
+                inner <- new_mutex!(inner, "vbd_slot"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    fn set_state(&self, state: State) {
+        self.state.store(state as u32, Release);
+    }
+
+    fn state(&self) -> &'static str {
+        let state = self.state.load(Acquire);
+        State::ALL
+            .iter()
+            .find(|(s, _)| *s as u32 == state)
+            .map_or("", |(_, name)| name)
+    }
+
+    /// Attaches; nothing happens if that is done.
+    fn power_on(&self, hold: Hold<'_>) -> Result {
+        let mut inner = self.inner.lock();
+        if inner.device.is_some() {
+            return Ok(());
+        }
+        self.set_state(State::Attaching);
+        let attached = hold
+            .take()
+            .map_err(AttachError::from)
+            .and_then(|()| self.host.attach(&inner.sources()?, inner.options));
+        match attached {
+            Ok(device) => {
+                inner.error = None;
+                inner.device = Some(device);
+                self.set_state(State::On);
+                Ok(())
+            }
+            Err(error) => {
+                hold.release();
+                let errno = error.report();
+                inner.error = Some(error);
+                self.set_state(State::Off);
+                Err(errno)
+            }
+        }
+    }
+
+    /// Detaches, unless somebody has the disk open; nothing happens if that is done.
+    fn power_off(&self, hold: Hold<'_>) -> Result {
+        let mut inner = self.inner.lock();
+        if let Some(device) = &inner.device {
+            device.retire()?;
+            self.set_state(State::Detaching);
+            inner.device = None;
+            hold.release();
+            self.set_state(State::Off);
+        }
+        Ok(())
+    }
+
+    /// The directory is gone. A device that is on holds its directory, so this one is off.
+    fn remove(&self) {
+        self.inner.lock().device = None;
+    }
+}
+
+/// `vbd/<name>`: a device.
+pub(crate) struct DeviceDirectory {
+    slot: Arc<Slot>,
+}
+
+impl Directory for DeviceDirectory {
+    const ATTRIBUTES: &'static [Attribute<Self>] = &[
+        Attribute {
+            name: c"size",
+            show: |this, text| writeln!(text, "{}", this.slot.inner.lock().options.size),
+            store: Some(|this, _, bytes| {
+                let size = number(bytes)?;
+                check_size(size).map_err(|error| error.errno)?;
+                this.slot.inner.lock().settings()?.options.size = size;
+                Ok(())
+            }),
+        },
+        Attribute {
+            name: c"verify",
+            show: |this, text| {
+                writeln!(text, "{}", u8::from(this.slot.inner.lock().options.verify))
+            },
+            store: Some(|this, _, bytes| {
+                let verify = switch(bytes)?;
+                this.slot.inner.lock().settings()?.options.verify = verify;
+                Ok(())
+            }),
+        },
+        Attribute {
+            name: c"read_only",
+            show: |_, text| writeln!(text, "1"),
+            store: Some(|this, _, bytes| {
+                let read_only = switch(bytes)?;
+                this.slot.inner.lock().settings()?;
+                // A writable device needs a writable layer, and there are none yet.
+                if read_only {
+                    Ok(())
+                } else {
+                    Err(EROFS)
+                }
+            }),
+        },
+        Attribute {
+            name: c"power",
+            show: |this, text| {
+                writeln!(
+                    text,
+                    "{}",
+                    u8::from(this.slot.inner.lock().device.is_some())
+                )
+            },
+            store: Some(|this, hold, bytes| {
+                if switch(bytes)? {
+                    this.slot.power_on(hold)
+                } else {
+                    this.slot.power_off(hold)
+                }
+            }),
+        },
+        Attribute {
+            name: c"device",
+            show: |this, text| match &this.slot.inner.lock().device {
+                Some(device) => {
+                    text.push(device.name().to_bytes())?;
+                    text.push(b"\n")
+                }
+                None => Ok(()),
+            },
+            store: None,
+        },
+        Attribute {
+            name: c"state",
+            show: |this, text| writeln!(text, "{}", this.slot.state()),
+            store: None,
+        },
+        Attribute {
+            name: c"error",
+            show: |this, text| match &this.slot.inner.lock().error {
+                None => Ok(()),
+                Some(AttachError { text: None, errno }) => writeln!(text, "{errno:?}"),
+                Some(AttachError {
+                    text: Some(line), ..
+                }) => {
+                    text.push(line.to_bytes())?;
+                    text.push(b"\n")
+                }
+            },
+            store: None,
+        },
+        Attribute {
+            name: c"stat",
+            show: |this, text| match &this.slot.inner.lock().device {
+                Some(device) => device.stats().show(text),
+                None => Ok(()),
+            },
+            store: None,
+        },
+    ];
+    type Child = LayerDirectory;
+
+    fn make_child(&self, name: &CStr) -> Result<LayerDirectory> {
+        // Just one way to write each number, so that a number is taken only once.
+        let number: u8 = name.to_str()?.parse().map_err(|_| EINVAL)?;
+        let canonical = name.to_bytes() == b"0" || name.to_bytes().first() != Some(&b'0');
+        if usize::from(number) >= MAX_LAYERS || !canonical || name.to_bytes().contains(&b'+') {
             return Err(EINVAL);
         }
-        let stats = Arc::new(Stats::new(), GFP_KERNEL)?;
-        let stack = self
-            .open(backfile, options, stats.clone())
-            .map_err(|error| report(backfile, &error))?;
-        Device::new(index, Arc::new(stack, GFP_KERNEL)?, stats, &self.debugfs).inspect_err(|error| {
-            pr_err!("vbd{}: no disk: {:?}\n", index, error);
+        let mut inner = self.slot.inner.lock();
+        inner.settings()?.layers.push((number, None), GFP_KERNEL)?;
+        drop(inner);
+        Ok(LayerDirectory {
+            slot: self.slot.clone(),
+            number,
         })
     }
 
-    fn open(
-        &self,
-        backfile: &[u8],
-        options: Options,
-        stats: Arc<Stats>,
-    ) -> Result<Stack, OpenError> {
-        let count = paths(backfile).count();
-        if count > MAX_LAYERS {
-            return Err(format::Error::new(Rule::StackLayers, 0, count as u64).into());
-        }
-        let mut backings = KVec::with_capacity(count, GFP_KERNEL)?;
-        for (number, path) in paths(backfile).enumerate() {
-            let backing = open_path(path).map_err(|errno| OpenError {
-                layer: Some(number),
-                fault: Fault::Kernel(errno),
-            })?;
-            backings.push(backing, GFP_KERNEL)?;
-        }
-        Stack::open(backings, options, self.codecs.clone(), stats)
+    fn drop_child(&self, child: &LayerDirectory) {
+        let mut inner = self.slot.inner.lock();
+        inner.layers.retain(|(number, _)| *number != child.number);
     }
 }
 
-fn paths(backfile: &[u8]) -> impl Iterator<Item = &[u8]> {
-    backfile.split(|&byte| byte == b',')
+/// `vbd/<name>/<n>`: layer n of a device, 0 = bottom.
+///
+/// A device that is on keeps its layers open by itself, so removing their directories is no harm.
+pub(crate) struct LayerDirectory {
+    slot: Arc<Slot>,
+    number: u8,
 }
 
-fn open_path(path: &[u8]) -> Result<Backing> {
-    let mut text = KVec::with_capacity(path.len().saturating_add(1), GFP_KERNEL)?;
-    text.extend_from_slice(path, GFP_KERNEL)?;
-    text.push(0, GFP_KERNEL)?;
-    Backing::open(CStr::from_bytes_with_nul(&text).map_err(|_| EINVAL)?)
-}
-
-/// Tells in the log what was wrong with which layer; returns the errno.
-fn report(backfile: &[u8], error: &OpenError) -> Error {
-    match error.layer {
-        Some(number) => {
-            let path = paths(backfile).nth(number).unwrap_or_default();
-            pr_err!(
-                "layer {} ({}): {}\n",
-                number,
-                BStr::from_bytes(path),
-                error.fault
-            );
+impl LayerDirectory {
+    fn set(&self, source: Result<Source>, label: &[u8]) -> Result {
+        let mut inner = self.slot.inner.lock();
+        let number = self.number;
+        let settings = inner.settings()?;
+        match source {
+            Ok(source) => {
+                let source = Arc::new(source, GFP_KERNEL)?;
+                let entry = settings.layers.iter_mut().find(|(n, _)| *n == number);
+                entry.ok_or(ENOENT)?.1 = Some(source);
+                Ok(())
+            }
+            Err(errno) => {
+                let error = AttachError::unopened(usize::from(number), label, errno);
+                settings.error = Some(error);
+                Err(errno)
+            }
         }
-        None => pr_err!("stack: {}\n", error.fault),
     }
-    error.fault.errno()
+
+    fn show(&self, text: &mut Text<'_>) -> fmt::Result {
+        let inner = self.slot.inner.lock();
+        let entry = inner.layers.iter().find(|(n, _)| *n == self.number);
+        match entry {
+            Some((_, Some(source))) => {
+                text.push(source.label())?;
+                text.push(b"\n")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Directory for LayerDirectory {
+    const ATTRIBUTES: &'static [Attribute<Self>] = &[
+        Attribute {
+            name: c"path",
+            show: |this, text| this.show(text),
+            store: Some(|this, _, bytes| {
+                // Only the line's end is not the path's: spaces may well be.
+                let path = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+                this.set(Source::from_path(path), path)
+            }),
+        },
+        Attribute {
+            name: c"fd",
+            show: |this, text| this.show(text),
+            store: Some(|this, _, bytes| {
+                let fd = u32::try_from(number(bytes)?).map_err(|_| EBADF)?;
+                this.set(Source::from_fd(fd), bytes.trim_ascii())
+            }),
+        },
+    ];
+    type Child = Infallible;
+
+    fn make_child(&self, _name: &CStr) -> Result<Infallible> {
+        Err(EPERM)
+    }
+
+    fn drop_child(&self, child: &Infallible) {
+        match *child {}
+    }
+}
+
+/// A decimal number, as `echo` writes it.
+fn number(bytes: &[u8]) -> Result<u64> {
+    core::str::from_utf8(bytes.trim_ascii())
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .ok_or(EINVAL)
+}
+
+/// `0` or `1`.
+fn switch(bytes: &[u8]) -> Result<bool> {
+    match bytes.trim_ascii() {
+        b"0" => Ok(false),
+        b"1" => Ok(true),
+        _ => Err(EINVAL),
+    }
 }

@@ -2,6 +2,7 @@
 
 //! A device: a stack behind a disk.
 
+use crate::attach::DiskNumber;
 use crate::format::limits::SECTOR;
 use crate::queue::Queue;
 use crate::stack::Stack;
@@ -10,7 +11,7 @@ use crate::sys::gen_disk::{GenDisk, Limits};
 use crate::sys::mq::TagSet;
 use kernel::debugfs::Dir;
 use kernel::prelude::*;
-use kernel::str::CString;
+use kernel::str::{CStr, CString};
 use kernel::sync::Arc;
 
 /// Requests that can be under way at a time.
@@ -24,25 +25,34 @@ const PHYSICAL_BLOCK_SIZE: u32 = 4096;
 
 /// A disk that is there until this is dropped.
 pub(crate) struct Device {
-    // Dropped in this order: the counters' file goes first.
-    _stats: StatsFile,
-    _disk: GenDisk<Queue>,
+    // Dropped in this order: the counters' file goes first, the number is free last.
+    _stats_file: StatsFile,
+    disk: GenDisk<Queue>,
+    stats: Arc<Stats>,
+    name: CString,
+    _number: DiskNumber,
 }
 
 impl Device {
-    /// Makes `/dev/vbd<index>` out of a stack.
+    /// Makes `/dev/vbd<number>` out of a stack.
     ///
     /// The disk has whole sectors: a virtual size that is no multiple of 512 is rounded up, and
     /// what lies past it reads as zeroes.
-    pub(crate) fn new(index: u32, stack: Arc<Stack>, stats: Arc<Stats>, root: &Dir) -> Result<Self> {
-        let name = CString::try_from_fmt(fmt!("vbd{index}"))?;
+    pub(crate) fn new(
+        number: DiskNumber,
+        stack: Arc<Stack>,
+        stats: Arc<Stats>,
+        root: &Dir,
+    ) -> Result<Self> {
+        let name = CString::try_from_fmt(fmt!("vbd{number}"))?;
         let limits = Limits {
             capacity: stack.virtual_size().div_ceil(SECTOR),
             physical_block_size: PHYSICAL_BLOCK_SIZE,
             max_sectors: MAX_SECTORS,
         };
-        let disk = GenDisk::new(&name, &limits, TagSet::new(QUEUE_DEPTH)?, Queue::new(stack.clone())?)?;
-        let stats = StatsFile::new(root, &name, stats)?;
+        let tags = TagSet::new(QUEUE_DEPTH)?;
+        let disk = GenDisk::new(&name, &limits, tags, Queue::new(stack.clone())?)?;
+        let stats_file = StatsFile::new(root, &name, stats.clone())?;
         pr_info!(
             "{}: {} layers, {} bytes, {} segments\n",
             &*name,
@@ -51,8 +61,26 @@ impl Device {
             stack.segments(),
         );
         Ok(Self {
-            _stats: stats,
-            _disk: disk,
+            _stats_file: stats_file,
+            disk,
+            stats,
+            name,
+            _number: number,
         })
+    }
+
+    /// The disk's name in `/dev`.
+    pub(crate) fn name(&self) -> &CStr {
+        &self.name
+    }
+
+    /// The counters.
+    pub(crate) fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Refuses whoever wants to open the disk from now on; `EBUSY` if somebody has it open.
+    pub(crate) fn retire(&self) -> Result {
+        self.disk.retire()
     }
 }

@@ -108,7 +108,7 @@ impl Operations for Queue {
         } else {
             self.stack.stats().errors.inc();
             // The request may join reads of several readers: only those with bad data fail.
-            rq.end_each(|rq, range| self.transfer(rq, range));
+            rq.end_failed(|rq, range| self.transfer(rq, range));
         }
     }
 }

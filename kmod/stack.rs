@@ -3,12 +3,12 @@
 //! A stack of layers: opened together, merged into one index, read as one disk.
 
 use crate::backing::Backing;
+use crate::block::{BlockBuffers, Decoding};
 use crate::codec::Codecs;
 use crate::error::Fault;
 use crate::format::lsmt::{self, Cursor, Merge, PieceKind, Pieces, Segment};
 use crate::format::{self, limits, Rule};
 use crate::layer::{Layer, Opened};
-use crate::block::{BlockBuffers, Decoding};
 use crate::pool::Sizes;
 use crate::stats::Stats;
 use crate::sys::pages::Pages;
@@ -64,6 +64,9 @@ impl Stack {
             verify: options.verify,
         };
         let count = backings.len();
+        if count == 0 {
+            return Err(format::Error::new(Rule::StackEmpty, 0, 0).into());
+        }
         let mut opened = KVec::with_capacity(count, GFP_KERNEL)?;
         for (number, backing) in backings.into_iter().enumerate() {
             let layer = u8::try_from(number)

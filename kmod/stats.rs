@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Counters of a device, shown in debugfs as `vbd/<disk>/stats`: a name and a number a line.
+//! Counters of a device: a name and a number a line, in debugfs as `vbd/<disk>/stats` and in configfs
+//! as `stat`.
 
 use kernel::debugfs::{Dir, File};
 use kernel::fmt;
@@ -41,8 +42,10 @@ macro_rules! stats {
                 Self { $( $name: Counter::new(), )* }
             }
 
-            fn show(stats: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                $( writeln!(f, "{} {}", stringify!($name), stats.$name.0.load(Relaxed))?; )*
+
+            /// Writes all of them, a line each.
+            pub(crate) fn show(&self, out: &mut impl fmt::Write) -> fmt::Result {
+                $( writeln!(out, "{} {}", stringify!($name), self.$name.0.load(Relaxed))?; )*
                 Ok(())
             }
         }
@@ -79,7 +82,7 @@ impl StatsFile {
     pub(crate) fn new(root: &Dir, disk: &CStr, stats: Arc<Stats>) -> Result<Self> {
         let dir = root.subdir(disk);
         let file = KBox::pin_init(
-            dir.read_callback_file(c"stats", stats, &Stats::show),
+            dir.read_callback_file(c"stats", stats, &|stats: &Arc<Stats>, out| stats.show(out)),
             GFP_KERNEL,
         )?;
         Ok(Self {

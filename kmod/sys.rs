@@ -7,6 +7,7 @@
 //! by the wrappers, and objects are freed by their owners.
 
 pub(crate) mod codec;
+pub(crate) mod configfs;
 pub(crate) mod crc;
 pub(crate) mod file;
 pub(crate) mod gen_disk;

@@ -8,6 +8,7 @@
 
 #![deny(unsafe_code)]
 
+mod attach;
 mod backing;
 mod block;
 mod codec;
@@ -25,10 +26,14 @@ mod stats;
 mod sys;
 mod transfer;
 
-use control::Control;
+use attach::{AttachError, Host, Source};
+use control::Devices;
 use device::Device;
+use format::limits::MAX_LAYERS;
 use kernel::prelude::*;
+use kernel::sync::Arc;
 use stack::Options;
+use sys::configfs::Subsystem;
 
 module! {
     type: Module,
@@ -50,33 +55,49 @@ module! {
 
 /// The loaded module.
 struct Module {
-    // Dropped in this order: devices before what they share.
+    _devices: Subsystem<Devices>,
+    /// The device that the parameters describe.
     _device: Option<Device>,
-    _control: Control,
 }
 
 impl kernel::Module for Module {
     fn init(_module: &'static ThisModule) -> Result<Self> {
-        let control = Control::new()?;
-        let verify = match *module_parameters::verify.value() {
-            0 => false,
-            1 => true,
-            other => {
-                pr_err!("verify={}: must be 0 or 1\n", other);
-                return Err(EINVAL);
-            }
-        };
-        let options = Options {
-            size: *module_parameters::size.value(),
-            verify,
-        };
+        let host = Host::new()?;
         let device = match sys::param::BACKFILE.value() {
             [] => None,
-            backfile => Some(control.attach(0, backfile, options)?),
+            backfile => Some(attach_parameters(&host, backfile).map_err(|error| error.report())?),
         };
         Ok(Self {
+            _devices: Subsystem::new(c"vbd", Devices::new(host))?,
             _device: device,
-            _control: control,
         })
     }
+}
+
+/// Attaches what `backfile=`, `size=` and `verify=` describe.
+fn attach_parameters(host: &Arc<Host>, backfile: &[u8]) -> Result<Device, AttachError> {
+    let verify = match *module_parameters::verify.value() {
+        0 => false,
+        1 => true,
+        other => {
+            return Err(AttachError::new(
+                EINVAL,
+                fmt!("verify={other}: must be 0 or 1"),
+            ))
+        }
+    };
+    let options = Options {
+        size: *module_parameters::size.value(),
+        verify,
+    };
+    let paths = || backfile.split(|&byte| byte == b',');
+    let mut sources =
+        KVec::with_capacity(paths().count().min(MAX_LAYERS), GFP_KERNEL).map_err(Error::from)?;
+    for (number, path) in paths().enumerate() {
+        let source =
+            Source::from_path(path).map_err(|errno| AttachError::unopened(number, path, errno))?;
+        let source = Arc::new(source, GFP_KERNEL).map_err(Error::from)?;
+        sources.push(source, GFP_KERNEL).map_err(Error::from)?;
+    }
+    host.attach(&sources, options)
 }

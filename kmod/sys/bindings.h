@@ -5,10 +5,12 @@
  */
 #include <linux/blk-mq.h>
 #include <linux/crc32.h>
+#include <linux/fs.h>
 #include <linux/lz4.h>
 #include <linux/zstd.h>
 
 #include "shim.h"
 
 /* Macros with casts are invisible to bindgen; a constant is not. */
+const fmode_t VBD_FMODE_READ = FMODE_READ;
 const unsigned int VBD_MQ_F_NO_SCHED_BY_DEFAULT = BLK_MQ_F_NO_SCHED_BY_DEFAULT;

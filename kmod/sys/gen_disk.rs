@@ -5,7 +5,9 @@
 //! Mainline's `kernel::block::mq::gen_disk` has no read-only flag and no limits, and does not pin
 //! the module while the disk is open. C header: `include/linux/blkdev.h`.
 
+use super::generated;
 use super::mq::{Operations, QueueData, TagSet};
+use super::pages::SEGMENTS;
 use super::workqueue::WorkQueue;
 use core::fmt::Write;
 use core::ptr::NonNull;
@@ -14,6 +16,7 @@ use kernel::error::{from_err_ptr, to_result};
 use kernel::prelude::*;
 use kernel::static_lock_class;
 use kernel::str::{CStr, NullTerminatedFormatter};
+use kernel::sync::atomic::{Atomic, Relaxed};
 use kernel::types::ScopeGuard;
 
 /// What a disk can take.
@@ -30,13 +33,13 @@ pub(crate) struct Limits {
 ///
 /// # Invariants
 ///
-/// `disk` was added and is deleted only by `drop`; its queue's `queuedata` is `_queue`, which nothing
+/// `disk` was added and is deleted only by `drop`; its queue's `queuedata` is `queue`, which nothing
 /// moves.
 pub(crate) struct GenDisk<T: Operations> {
     disk: NonNull<bindings::gendisk>,
     // Dropped in this order: requests end before the driver that serves them goes.
     _tags: TagSet<T>,
-    _queue: KBox<QueueData<T>>,
+    queue: KBox<QueueData<T>>,
 }
 
 // SAFETY: A disk may be deleted from any thread.
@@ -47,20 +50,25 @@ unsafe impl<T: Operations> Sync for GenDisk<T> {}
 impl<T: Operations> GenDisk<T> {
     /// Makes disk `name` and adds it: partitions are scanned before this returns, so the driver
     /// must be ready to serve.
-    pub(crate) fn new(
-        name: &CStr,
-        limits: &Limits,
-        tags: TagSet<T>,
-        driver: T,
-    ) -> Result<Self> {
+    pub(crate) fn new(name: &CStr, limits: &Limits, tags: TagSet<T>, driver: T) -> Result<Self> {
         let workers = WorkQueue::new(name)?;
-        let queue = KBox::new(QueueData { driver, workers }, GFP_KERNEL)?;
+        let queue = KBox::new(
+            QueueData {
+                driver,
+                workers,
+                retired: Atomic::new(false),
+            },
+            GFP_KERNEL,
+        )?;
 
         let mut lim: bindings::queue_limits = pin_init::zeroed();
         lim.logical_block_size = 512;
         lim.physical_block_size = limits.physical_block_size;
         lim.io_min = limits.physical_block_size;
         lim.max_hw_sectors = limits.max_sectors;
+        lim.max_segments = SEGMENTS as u16;
+        // Memory is written by the CPU: there is no engine that a long segment could overrun.
+        lim.max_segment_size = u32::MAX;
         let data = core::ptr::from_ref(&*queue).cast_mut().cast();
         // SAFETY: The tag set is allocated; the queue's data stays valid until after the disk.
         let disk = from_err_ptr(unsafe {
@@ -78,7 +86,7 @@ impl<T: Operations> GenDisk<T> {
 
         // SAFETY: The disk is ours alone until it is added.
         unsafe {
-            (*disk).fops = &FOPS.0;
+            (*disk).fops = &Self::FOPS;
             NullTerminatedFormatter::new(&mut (*disk).disk_name)
                 .ok_or(EINVAL)?
                 .write_str(name.to_str()?)
@@ -96,8 +104,55 @@ impl<T: Operations> GenDisk<T> {
         Ok(Self {
             disk: NonNull::new(disk).ok_or(EINVAL)?,
             _tags: tags,
-            _queue: queue,
+            queue,
         })
+    }
+}
+
+impl<T: Operations> GenDisk<T> {
+    /// Refuses whoever wants to open the disk from now on (`ENXIO`); fails with `EBUSY`, changing
+    /// nothing, if somebody has it open.
+    pub(crate) fn retire(&self) -> Result {
+        // SAFETY: The disk is there by the type invariant. Openers change only under this mutex,
+        // and `open` is called under it.
+        unsafe {
+            let mutex = &raw mut (*self.disk.as_ptr()).open_mutex;
+            bindings::mutex_lock(mutex);
+            let openers = generated::vbd_disk_openers(self.disk.as_ptr());
+            if openers == 0 {
+                self.queue.retired.store(true, Relaxed);
+            }
+            bindings::mutex_unlock(mutex);
+            if openers == 0 {
+                Ok(())
+            } else {
+                Err(EBUSY)
+            }
+        }
+    }
+
+    const FOPS: bindings::block_device_operations = bindings::block_device_operations {
+        open: Some(Self::open),
+        set_read_only: Some(set_read_only),
+        // An open disk pins the module, or its code could go while it is in use.
+        owner: (&raw const bindings::__this_module).cast_mut(),
+        ..pin_init::zeroed()
+    };
+
+    /// # Safety
+    ///
+    /// Called by the block layer with a disk that `new` has made, under its `open_mutex`.
+    unsafe extern "C" fn open(
+        disk: *mut bindings::gendisk,
+        _mode: bindings::blk_mode_t,
+    ) -> kernel::ffi::c_int {
+        // SAFETY: The queue's data is a `QueueData<T>` and outlives the disk's last opening.
+        let queue = unsafe { &*(*(*disk).queue).queuedata.cast::<QueueData<T>>() };
+        if queue.retired.load(Relaxed) {
+            ENXIO.to_errno()
+        } else {
+            0
+        }
     }
 }
 
@@ -111,20 +166,6 @@ impl<T: Operations> Drop for GenDisk<T> {
         }
     }
 }
-
-/// The disk's operations, constant.
-struct Table(bindings::block_device_operations);
-
-// SAFETY: Constant, and all it points to is functions and the module.
-unsafe impl Sync for Table {}
-
-static FOPS: Table = Table(bindings::block_device_operations {
-    set_read_only: Some(set_read_only),
-    // An open disk pins the module, or its code could go while it is in use.
-    // The kernel makes this object when it loads the module; only its address is taken.
-    owner: (&raw const bindings::__this_module).cast_mut(),
-    ..pin_init::zeroed()
-});
 
 /// `BLKROSET`: the disk cannot be made writable.
 ///

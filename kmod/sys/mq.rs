@@ -49,6 +49,8 @@ pub(crate) trait Operations: Sized + Send + Sync + 'static {
 pub(super) struct QueueData<T> {
     pub(super) driver: T,
     pub(super) workers: WorkQueue,
+    /// Whether the disk refuses to be opened.
+    pub(super) retired: Atomic<bool>,
 }
 
 /// One worker's handle on a request.
@@ -147,14 +149,20 @@ impl<T: Operations> Completion<'_, T> {
         unsafe { bindings::blk_mq_end_request(self.into_raw(), 0) };
     }
 
-    /// Serves the request again, bio by bio, and ends each with its own result.
+    /// Ends a request that has failed: as an I/O error if it is one read, else read by read.
     ///
-    /// The block layer joins neighbouring reads into one request; this keeps an error to the read
-    /// that it belongs to.
-    pub(crate) fn end_each(
-        self,
-        mut serve: impl FnMut(&Request<'_, T>, Range<u64>) -> Result,
-    ) {
+    /// The block layer joins neighbouring reads into one request; each of them is served again and
+    /// ends with its own result, which keeps an error to the read that it belongs to.
+    pub(crate) fn end_failed(self, mut serve: impl FnMut(&Request<'_, T>, Range<u64>) -> Result) {
+        // SAFETY: Owned by the type invariant.
+        let joined = unsafe {
+            let rq = self.request.rq.as_ptr();
+            (*rq).bio != (*rq).biotail
+        };
+        if !joined {
+            // Dropping the right to end it ends it so.
+            return;
+        }
         loop {
             // SAFETY: Owned by the type invariant; a request that has not ended has a bio, whose
             // remaining length stands in its iterator.

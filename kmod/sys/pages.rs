@@ -86,8 +86,8 @@ impl Segment {
     }
 }
 
-/// Segments that a [`SegmentList`] holds: those of 128 KiB in pieces of a sector.
-const SEGMENTS: usize = 256;
+/// Segments that a [`SegmentList`] holds, and a request has: 1 MiB in pages.
+pub(super) const SEGMENTS: usize = 256;
 
 /// Memory for listing the segments of a part of a request, allocated ahead of the read route.
 pub(crate) struct SegmentList(KVec<Segment>);

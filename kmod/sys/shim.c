@@ -85,6 +85,11 @@ void vbd_segment_flush(const struct bio_vec *segment)
 		flush_dcache_page(page.bv_page);
 }
 
+unsigned int vbd_disk_openers(struct gendisk *disk)
+{
+	return disk_openers(disk);
+}
+
 bool vbd_log_allowed(void)
 {
 	static DEFINE_RATELIMIT_STATE(state, DEFAULT_RATELIMIT_INTERVAL, DEFAULT_RATELIMIT_BURST);

@@ -10,6 +10,7 @@
 
 struct bio_vec;
 struct file;
+struct gendisk;
 struct request;
 
 /* INIT_WORK(); all work items of the module share one lockdep class. */
@@ -36,6 +37,9 @@ unsigned int vbd_request_segments(struct request *rq, unsigned int skip, unsigne
 /* Kernel address of the first byte of @segment, and flush_dcache_page() for all its pages. */
 void *vbd_segment_address(const struct bio_vec *segment);
 void vbd_segment_flush(const struct bio_vec *segment);
+
+/* disk_openers(); only stable under the disk's open_mutex. */
+unsigned int vbd_disk_openers(struct gendisk *disk);
 
 /* __ratelimit() over one state for the module: whether a message may be printed now. */
 bool vbd_log_allowed(void);

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! From layer files to a device: the one way, for module parameters and configfs alike.
+
+use crate::backing::Backing;
+use crate::codec::Codecs;
+use crate::device::Device;
+use crate::format::limits::{MAX_VIRTUAL_SIZE, SECTOR};
+use crate::stack::{OpenError, Options, Stack};
+use crate::stats::Stats;
+use crate::sys::file::File;
+use kernel::debugfs::Dir;
+use kernel::fmt;
+use kernel::id_pool::IdPool;
+use kernel::prelude::*;
+use kernel::str::{BStr, CStr, CString};
+use kernel::sync::{new_mutex, Arc, Mutex};
+
+/// A layer's file as the user has named it, open since then: the name's meaning in the user's mount
+/// namespace, and the user's right to read it, are settled when it is given.
+pub(crate) struct Source {
+    file: Arc<File>,
+    /// Path, or `fd <n>`, for messages.
+    label: KVec<u8>,
+}
+
+impl Source {
+    /// The file at `path`.
+    pub(crate) fn from_path(path: &[u8]) -> Result<Self> {
+        let mut text = KVec::with_capacity(path.len().saturating_add(1), GFP_KERNEL)?;
+        text.extend_from_slice(path, GFP_KERNEL)?;
+        text.push(0, GFP_KERNEL)?;
+        let file = File::open(CStr::from_bytes_with_nul(&text).map_err(|_| EINVAL)?)?;
+        let _ = text.pop();
+        Ok(Self {
+            file: Arc::new(file, GFP_KERNEL)?,
+            label: text,
+        })
+    }
+
+    /// The file behind descriptor `fd` of the current process.
+    pub(crate) fn from_fd(fd: u32) -> Result<Self> {
+        let mut label = KVec::new();
+        label.extend_from_slice(
+            CString::try_from_fmt(fmt!("fd {fd}"))?.to_bytes(),
+            GFP_KERNEL,
+        )?;
+        Ok(Self {
+            file: Arc::new(File::from_fd(fd)?, GFP_KERNEL)?,
+            label,
+        })
+    }
+
+    /// What to call the file in messages.
+    pub(crate) fn label(&self) -> &[u8] {
+        &self.label
+    }
+}
+
+/// Why an attach failed: an errno, and one line that names layer, offset and rule.
+pub(crate) struct AttachError {
+    pub(crate) errno: Error,
+    /// [`None`] when there was no memory to say it.
+    pub(crate) text: Option<CString>,
+}
+
+impl AttachError {
+    /// Puts the failure into words.
+    pub(crate) fn new(errno: Error, text: fmt::Arguments<'_>) -> Self {
+        Self {
+            errno,
+            text: CString::try_from_fmt(text).ok(),
+        }
+    }
+
+    /// A file that cannot be opened as layer `number`.
+    pub(crate) fn unopened(number: usize, label: &[u8], errno: Error) -> Self {
+        Self::new(
+            errno,
+            fmt!(
+                "layer {number} ({}): cannot be opened ({errno:?})",
+                BStr::from_bytes(label)
+            ),
+        )
+    }
+
+    /// A stack that cannot be opened.
+    fn unreadable(sources: &[Arc<Source>], error: &OpenError) -> Self {
+        let errno = error.fault.errno();
+        let fault = &error.fault;
+        match error.layer {
+            Some(number) => {
+                let label = sources.get(number).map_or(&[][..], |source| source.label());
+                Self::new(
+                    errno,
+                    fmt!("layer {number} ({}): {fault}", BStr::from_bytes(label)),
+                )
+            }
+            None => Self::new(errno, fmt!("{fault}")),
+        }
+    }
+
+    /// Tells the log, in one line; returns the errno.
+    pub(crate) fn report(&self) -> Error {
+        match &self.text {
+            Some(text) => pr_err!("{}\n", &**text),
+            None => pr_err!("{:?}\n", self.errno),
+        }
+        self.errno
+    }
+}
+
+impl From<Error> for AttachError {
+    fn from(errno: Error) -> Self {
+        Self::new(errno, fmt!("{errno:?}"))
+    }
+}
+
+/// What all devices of the module share.
+#[pin_data]
+pub(crate) struct Host {
+    codecs: Arc<Codecs>,
+    debugfs: Dir,
+    /// Numbers of disks in use.
+    #[pin]
+    numbers: Mutex<IdPool>,
+}
+
+/// Disk numbers that the pool begins with; it grows as needed.
+const FIRST_NUMBERS: usize = 64;
+
+impl Host {
+    /// No devices yet.
+    pub(crate) fn new() -> Result<Arc<Self>> {
+        let codecs = Arc::new(Codecs::new()?, GFP_KERNEL)?;
+        let numbers = IdPool::with_capacity(FIRST_NUMBERS, GFP_KERNEL)?;
+        Arc::pin_init(
+            pin_init!(Self {
+                codecs,
+                debugfs: Dir::new(c"vbd"),
+                numbers <- new_mutex!(numbers, "vbd_numbers"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Attaches a stack, bottom layer first, as the disk with the lowest free number.
+    pub(crate) fn attach(
+        self: &Arc<Self>,
+        sources: &[Arc<Source>],
+        options: Options,
+    ) -> Result<Device, AttachError> {
+        check_size(options.size)?;
+        let stats = Arc::new(Stats::new(), GFP_KERNEL).map_err(Error::from)?;
+        let mut backings = KVec::with_capacity(sources.len(), GFP_KERNEL).map_err(Error::from)?;
+        for source in sources {
+            backings
+                .push(Backing::new(source.file.clone()), GFP_KERNEL)
+                .map_err(Error::from)?;
+        }
+        let stack = Stack::open(backings, options, self.codecs.clone(), stats.clone())
+            .map_err(|error| AttachError::unreadable(sources, &error))?;
+        let stack = Arc::new(stack, GFP_KERNEL).map_err(Error::from)?;
+        let number = DiskNumber::new(self.clone())?;
+        Ok(Device::new(number, stack, stats, &self.debugfs)?)
+    }
+}
+
+/// Refuses a virtual size that no disk can have; 0 stands for the layers' own.
+pub(crate) fn check_size(size: u64) -> Result<(), AttachError> {
+    if size % SECTOR != 0 || size > MAX_VIRTUAL_SIZE {
+        return Err(AttachError::new(
+            EINVAL,
+            fmt!("size {size}: must be a multiple of {SECTOR} up to {MAX_VIRTUAL_SIZE}"),
+        ));
+    }
+    Ok(())
+}
+
+/// A disk's number, free again when this is dropped.
+pub(crate) struct DiskNumber {
+    host: Arc<Host>,
+    number: usize,
+}
+
+impl DiskNumber {
+    fn new(host: Arc<Host>) -> Result<Self> {
+        let mut numbers = host.numbers.lock();
+        let number = loop {
+            if let Some(unused) = numbers.find_unused_id(0) {
+                break unused.acquire();
+            }
+            let more = numbers.grow_request().ok_or(ENOSPC)?.realloc(GFP_KERNEL)?;
+            numbers.grow(more);
+        };
+        drop(numbers);
+        Ok(Self { host, number })
+    }
+}
+
+impl fmt::Display for DiskNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.number)
+    }
+}
+
+impl Drop for DiskNumber {
+    fn drop(&mut self) {
+        self.host.numbers.lock().release_id(self.number);
+    }
+}
