@@ -164,15 +164,30 @@ fn every_byte_of_the_structures() {
     } in good()
     {
         let mut tally = Tally::default();
+        // With digests nothing goes unnoticed but a change of a trailer that does not count.
+        let digests = !name.contains("plain") && !name.contains("old");
+        let trailer = structures[1].end - 112;
         for at in structures.into_iter().flatten() {
+            let counts = at < trailer || !name.contains("overwritten");
+            let noticed = digests && at >= images::payload_at(name) && counts;
             for change in [|_| 0xff, |b| b ^ 1, |b: u8| b.wrapping_sub(1)] {
                 let mut file = file.clone();
-                file[at] = change(file[at]);
-                tally.add(exercise(vec![file]));
+                let new = change(file[at]);
+                if new == file[at] {
+                    continue;
+                }
+                file[at] = new;
+                let outcome = exercise(vec![file]);
+                assert!(outcome.is_some() || !noticed, "{name}: byte {at}");
+                tally.add(outcome);
             }
         }
-        assert!(tally.count("accepted") > 0, "{name}: {:?}", tally.0);
-        assert!(tally.0.len() > 2, "{name}: {:?}", tally.0);
+        assert!(tally.0.len() > 4, "{name}: {:?}", tally.0);
+        assert_eq!(
+            tally.count("accepted") == 0,
+            name == "zstd trailer",
+            "{name}"
+        );
     }
 }
 
