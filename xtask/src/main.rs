@@ -6,6 +6,7 @@ mod cache;
 mod kit;
 mod module;
 mod run;
+mod test;
 mod vm;
 
 use anyhow::Result;
@@ -29,6 +30,8 @@ enum Command {
     Build(module::BuildArgs),
     /// Boot the kit's kernel under QEMU and run a command in it
     Vm(vm::Args),
+    /// Run all tests: lints, on the host, in the virtual machine
+    Test(test::Args),
     /// Run a program inside the kit's toolchain root
     #[command(hide = true)]
     Enter(kit::enter::Args),
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Command::Make(args) => module::make_main(&args),
         Command::Build(args) => module::build_main(&args),
         Command::Vm(args) => vm::main(&args),
+        Command::Test(args) => test::main(&args),
         Command::Enter(args) => kit::enter::main(&args),
     };
     match done {

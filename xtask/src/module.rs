@@ -111,7 +111,7 @@ fn run_watched(command: &mut Command) -> Result<usize> {
 }
 
 /// Whether a line of a build's output begins a warning of rustc, gcc, modpost, ld or make.
-fn is_warning(line: &str) -> bool {
+pub(crate) fn is_warning(line: &str) -> bool {
     let lower = line.trim_start().to_ascii_lowercase();
     lower.starts_with("warning:") || lower.starts_with("warning[") || lower.contains(": warning:")
 }

@@ -16,7 +16,7 @@ pub(crate) struct Case {
     pub(crate) run: fn(),
 }
 
-/// `vbd-guest list` and `vbd-guest run [pattern…]`.
+/// `vbd-guest list` and `vbd-guest run [--exact] [pattern…]`.
 pub(crate) fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.split_first() {
@@ -26,9 +26,14 @@ pub(crate) fn main() -> ExitCode {
             }
             ExitCode::SUCCESS
         }
-        Some((verb, patterns)) if verb == "run" => run(patterns),
+        Some((verb, [exact, names @ ..])) if verb == "run" && exact == "--exact" => {
+            run(names, |name| names.iter().any(|wanted| name == wanted))
+        }
+        Some((verb, patterns)) if verb == "run" => run(patterns, |name| {
+            patterns.is_empty() || patterns.iter().any(|part| name.contains(part.as_str()))
+        }),
         _ => {
-            eprintln!("usage: vbd-guest list | vbd-guest run [pattern…]");
+            eprintln!("usage: vbd-guest list | vbd-guest run [--exact] [pattern…]");
             ExitCode::from(2)
         }
     }
@@ -43,9 +48,9 @@ fn all() -> impl Iterator<Item = (String, &'static Case)> {
     })
 }
 
-/// Runs the cases whose full name contains one of the patterns; all of them if there is none.
-fn run(patterns: &[String]) -> ExitCode {
-    let wanted = |name: &str| patterns.is_empty() || patterns.iter().any(|p| name.contains(p));
+/// Runs the cases whose full name is wanted: of that name with `--exact`, else those whose name
+/// contains a pattern, and all of them if there is none.
+fn run(patterns: &[String], wanted: impl Fn(&str) -> bool) -> ExitCode {
     let mut passed = 0;
     let mut failed = Vec::new();
     for (name, case) in all().filter(|(name, _)| wanted(name)) {

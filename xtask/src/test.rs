@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
+
+//! `cargo xtask test`: everything that has to hold, in one run.
+//!
+//! The order is from cheap to dear: the source text, the lints, the tests on the host, the tests
+//! in the virtual machine. A step that fails does not keep the others from running, unless they
+//! need what it makes; those then count as failures too, so that nothing is left out silently.
+
+mod audit;
+mod fixtures;
+mod guest;
+mod host;
+mod lint;
+mod steps;
+
+use crate::kit::Kit;
+use anyhow::Result;
+use clap::ValueEnum;
+use std::process::ExitCode;
+use steps::{Count, Steps};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Only one kind of tests
+    #[arg(long, value_enum)]
+    only: Option<Kind>,
+    /// Show every case of the virtual machine, not only those that fail
+    #[arg(long, short)]
+    verbose: bool,
+    /// Only cases of the virtual machine whose name contains one of these
+    #[arg(value_name = "CASE")]
+    cases: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum Kind {
+    /// Source text, formatting and lints.
+    Lint,
+    /// Tests that need no virtual machine.
+    Host,
+    /// Cases in the virtual machine.
+    Vm,
+}
+
+/// `cargo xtask test`.
+pub(crate) fn main(args: &Args) -> Result<ExitCode> {
+    // Names of cases ask for cases.
+    let only = match (args.only, args.cases.is_empty()) {
+        (None, false) => Some(Kind::Vm),
+        (only, _) => only,
+    };
+    let wanted = |kind| only.is_none_or(|only| only == kind);
+    let mut steps = Steps::new()?;
+    if wanted(Kind::Lint) {
+        lint::workspace(&mut steps)?;
+    }
+    let needs_kit = wanted(Kind::Lint) || wanted(Kind::Vm);
+    let kit = if needs_kit {
+        let mut kit = None;
+        steps.step("kernel kit", |_| {
+            kit = Some(Kit::prepare(false)?);
+            Ok(Count::default())
+        })?;
+        kit
+    } else {
+        None
+    };
+    if wanted(Kind::Lint) {
+        lint::module(&mut steps, kit.as_ref())?;
+    }
+    if wanted(Kind::Host) {
+        host::run(&mut steps)?;
+    }
+    if wanted(Kind::Vm) {
+        guest::run(&mut steps, kit.as_ref(), &args.cases, args.verbose)?;
+    }
+    Ok(steps.finish())
+}
