@@ -13,14 +13,21 @@ use vbd_format::limits::{MAX_INDEX_RECORDS, MAX_VIRTUAL_SIZE, SECTOR};
 use vbd_format::lsmt::{self, UUID_NONE};
 use vbd_format::tar;
 
-/// Bytes that are compared at a time; a multiple of the largest unit.
-const CHUNK: u64 = 4 << 20;
+/// Bytes that are compared at a time, unless the unit is larger: few enough for a processor's cache.
+const CHUNK: u64 = 256 * 1024;
 
-/// Records after which the unit of comparison grows eightfold, so that a scattered image does not
-/// make more records than a layer may have.
+/// Largest unit of comparison, in bytes.
+const MAX_UNIT: u64 = 2 << 20;
+
+/// Unit of comparison where nothing lies below, in bytes.
+const PAGE: u64 = 4096;
+
+/// Records after which the unit of comparison grows by [`COARSER_BY`], so that a scattered image does
+/// not make more records than a layer may have.
 const COARSER_EVERY: u64 = 200_000;
+const COARSER_BY: u64 = 8;
 
-static ZEROES: [u8; CHUNK as usize] = [0; CHUNK as usize];
+static ZEROES: [u8; MAX_UNIT as usize] = [0; MAX_UNIT as usize];
 
 /// What the new layer is to be.
 #[derive(Clone, Debug, Default)]
@@ -146,16 +153,19 @@ fn fill<S: Sink>(
     virtual_size: u64,
     progress: &mut dyn FnMut(u64),
 ) -> Result<()> {
-    let mut image = vec![0; CHUNK as usize];
+    let mut image = vec![0; MAX_UNIT as usize];
     let mut below = base.map(|stack| Below {
         stack,
         reader: stack.reader_of_size(virtual_size),
-        buf: vec![0; CHUNK as usize],
+        buf: vec![0; MAX_UNIT as usize],
     });
     let mut at = 0;
     while let Some(next) = next_interesting(source, base, at)?.filter(|&next| next < virtual_size) {
-        at = next - next % CHUNK;
-        let len = CHUNK.min(virtual_size - at) as usize;
+        let growth = COARSER_BY.pow((layer.records() / COARSER_EVERY).min(4) as u32);
+        let chunk = CHUNK.max((SECTOR * growth).min(MAX_UNIT));
+        // A chunk ends at a multiple of its length, and begins at one unless that is done already.
+        at = at.max(next - next % chunk);
+        let len = (chunk - at % chunk).min(virtual_size - at) as usize;
         let image = &mut image[..len];
         source.read(at, image)?;
         let below = match &mut below {
@@ -164,8 +174,8 @@ fn fill<S: Sink>(
         };
         // With nothing below a page is stored whole, which keeps records few; against a stack only
         // sectors that differ are.
-        let finest = if below.is_some() { 1 } else { 8 };
-        let unit = (finest << (3 * (layer.records() / COARSER_EVERY)).min(12)).min(4096) * SECTOR;
+        let finest = if below.is_some() { SECTOR } else { PAGE };
+        let unit = (finest * growth).min(chunk);
         write_chunk(layer, at / SECTOR, image, below, unit as usize)?;
         if layer.records() > MAX_INDEX_RECORDS {
             return Err(Error::unfit(

@@ -190,3 +190,100 @@ fn uuid_text(bits: u128) -> [u8; 37] {
     uuid.copy_from_slice(text.as_bytes());
     uuid
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gathers what is written.
+    #[derive(Default)]
+    struct Gather(Vec<u8>);
+
+    impl Sink for Gather {
+        fn write(&mut self, bytes: &[u8]) -> Result<()> {
+            self.0.extend_from_slice(bytes);
+            Ok(())
+        }
+
+        fn position(&self) -> u64 {
+            self.0.len() as u64
+        }
+    }
+
+    fn records(write: impl FnOnce(&mut LsmtWriter<Gather>)) -> (Vec<Segment>, Vec<u8>) {
+        let identity = Identity {
+            virtual_size: 1 << 30,
+            uuid: None,
+            parent_uuid: UUID_NONE,
+            message: "message".to_owned(),
+        };
+        let mut layer = LsmtWriter::new(Gather::default(), identity).unwrap();
+        write(&mut layer);
+        let index = layer.index.clone();
+        let (Gather(bytes), _) = layer.finish().unwrap();
+        (index, bytes)
+    }
+
+    fn segment(offset: u64, sectors: u64, moffset: u64, zeroed: bool) -> Segment {
+        Segment::new(offset, sectors, moffset, zeroed).unwrap()
+    }
+
+    #[test]
+    fn neighbours_become_one_record() {
+        let (index, _) = records(|layer| {
+            layer.data(8, &[1; 1024]).unwrap();
+            layer.data(10, &[1; 512]).unwrap();
+            layer.zeroed(11, 5);
+            layer.zeroed(16, 1);
+            layer.data(24, &[1; 512]).unwrap();
+        });
+        assert_eq!(
+            index,
+            [
+                segment(8, 3, 8, false),
+                segment(11, 6, 11, true),
+                // The place within the page is kept.
+                segment(24, 1, 16, false),
+            ]
+        );
+    }
+
+    #[test]
+    fn long_runs_are_cut() {
+        let (index, _) = records(|layer| {
+            layer.zeroed(0, 10);
+            layer.zeroed(10, 2 * LONGEST);
+        });
+        assert_eq!(
+            index,
+            [
+                segment(0, LONGEST, 8, true),
+                segment(LONGEST, LONGEST, 8, true),
+                segment(2 * LONGEST, 10, 8, true),
+            ]
+        );
+    }
+
+    #[test]
+    fn the_index_is_padded_and_the_ends_are_as_upstream_writes_them() {
+        let (_, bytes) = records(|layer| layer.data(0, &[1; 512]).unwrap());
+        assert_eq!(bytes.len(), 4096 + 512 + 4096 + 4096);
+        let (header, trailer) = (&bytes[..4096], &bytes[bytes.len() - 4096..]);
+        for (part, flags, index_offset, index_size) in
+            [(header, 7u32, 0u64, 0u64), (trailer, 6, 4608, 256)]
+        {
+            assert_eq!(part[..8], MAGIC0);
+            assert_eq!(part[24..28], 390u32.to_le_bytes());
+            assert_eq!(part[28..32], flags.to_le_bytes());
+            assert_eq!(part[32..40], index_offset.to_le_bytes());
+            assert_eq!(part[40..48], index_size.to_le_bytes());
+            assert_eq!(part[48..56], (1u64 << 30).to_le_bytes());
+            assert_eq!(part[93..130], UUID_NONE);
+            assert_eq!(part[132..141], *b"\x01\x01message");
+            assert!(part[141..].iter().all(|&b| b == 0));
+        }
+        let padding = &bytes[4608 + 16..4608 + 32];
+        assert_eq!(padding[..8], [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 3, 0]);
+        assert_eq!(padding[8..], [0; 8]);
+    }
+}

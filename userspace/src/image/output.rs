@@ -3,11 +3,11 @@
 //! A file that appears under its name only when it is complete.
 //!
 //! The bytes go to an unnamed file (`O_TMPFILE`) in the directory of the result, so a signal, a crash
-//! or an error leaves nothing behind. File systems that have no unnamed files get a hidden name,
-//! which is removed unless the result is complete.
+//! or an error leaves nothing behind. File systems without unnamed files get a hidden name instead,
+//! which is removed when the work fails or a signal asks to stop.
 
 use crate::error::{Error, Result};
-use rustix::fs::{AtFlags, Mode, OFlags, CWD};
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, CWD};
 use rustix::io::Errno;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -17,6 +17,12 @@ use std::path::{Path, PathBuf};
 
 /// Bytes that are gathered before they are written.
 const BUFFER: usize = 256 * 1024;
+
+/// Bytes that are written without being gathered.
+const DIRECT: usize = 32 * 1024;
+
+const FLAGS: OFlags = OFlags::RDWR.union(OFlags::CLOEXEC);
+const MODE: Mode = Mode::from_raw_mode(0o666);
 
 /// Takes bytes one after the other.
 pub trait Sink {
@@ -58,15 +64,18 @@ impl Output {
         if path.file_name().is_none() {
             return Err(Error::unfit(path, "is no file name"));
         }
-        let (file, hidden) = open_unnamed(path)?;
-        Ok(Self {
+        Ok(Self::new(path, force, open_unnamed(path)?))
+    }
+
+    fn new(path: &Path, force: bool, (file, hidden): (File, Option<PathBuf>)) -> Self {
+        Self {
             path: path.to_owned(),
             file,
             hidden,
             force,
             buffer: Vec::with_capacity(BUFFER),
             written: 0,
-        })
+        }
     }
 
     /// The name that the file will have.
@@ -83,6 +92,9 @@ impl Output {
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        if self.hidden.is_some() && signals::arrived() {
+            return Err(Error::unfit(&self.path, "interrupted"));
+        }
         self.file.write_all(bytes).map_err(Error::transfer(
             &self.path,
             self.written,
@@ -123,17 +135,12 @@ impl Output {
 
     /// Gives the unnamed file its name.
     fn link(&mut self) -> io::Result<()> {
-        let unnamed = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-        let link = |to: &Path| {
-            rustix::fs::linkat(CWD, unnamed.as_str(), CWD, to, AtFlags::SYMLINK_FOLLOW)
-                .map_err(io::Error::from)
-        };
-        match link(&self.path) {
+        match link_unnamed(&self.file, &self.path) {
             Err(error) if self.force && error.kind() == io::ErrorKind::AlreadyExists => {
                 // A link cannot replace a file, a rename can.
-                let ((), hidden) = with_hidden_name(&self.path, link)?;
-                self.hidden = Some(hidden.clone());
-                publish(&hidden, &self.path, true)
+                let ((), hidden) =
+                    with_hidden_name(&self.path, |name| link_unnamed(&self.file, name))?;
+                publish(self.hidden.insert(hidden), &self.path, true)
             }
             result => result,
         }
@@ -145,7 +152,8 @@ impl Sink for Output {
         if self.buffer.len() + bytes.len() > BUFFER {
             self.flush()?;
         }
-        if bytes.len() >= BUFFER {
+        if bytes.len() >= DIRECT {
+            self.flush()?;
             return self.put(bytes);
         }
         self.buffer.extend_from_slice(bytes);
@@ -205,17 +213,36 @@ fn with_hidden_name<T>(
 
 /// An unnamed file in the directory of `path`, or one with a hidden name, and that name.
 pub(super) fn open_unnamed(path: &Path) -> Result<(File, Option<PathBuf>)> {
-    let mode = Mode::from_raw_mode(0o666);
-    let flags = OFlags::RDWR | OFlags::CLOEXEC;
-    match rustix::fs::open(directory(path), flags | OFlags::TMPFILE, mode) {
+    match rustix::fs::open(directory(path), FLAGS | OFlags::TMPFILE, MODE) {
         Ok(fd) => Ok((fd.into(), None)),
         Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOSYS) => {
-            let flags = flags | OFlags::CREATE | OFlags::EXCL;
-            with_hidden_name(path, |name| Ok(rustix::fs::open(name, flags, mode)?))
-                .map(|(fd, hidden)| (fd.into(), Some(hidden)))
-                .map_err(Error::io(path, "cannot create"))
+            let (file, hidden) = open_hidden(path)?;
+            Ok((file, Some(hidden)))
         }
         Err(error) => Err(Error::io(path, "cannot create")(error.into())),
+    }
+}
+
+/// A new file with a hidden name beside `path`, and that name.
+fn open_hidden(path: &Path) -> Result<(File, PathBuf)> {
+    // From here on a signal must not end the program before the name is gone.
+    signals::watch().map_err(Error::io(path, "cannot watch for signals"))?;
+    let flags = FLAGS | OFlags::CREATE | OFlags::EXCL;
+    with_hidden_name(path, |name| Ok(rustix::fs::open(name, flags, MODE)?))
+        .map(|(fd, hidden)| (fd.into(), hidden))
+        .map_err(Error::io(path, "cannot create"))
+}
+
+/// Gives `file`, which has no name, the name `path`; fails if that exists.
+fn link_unnamed(file: &File, path: &Path) -> io::Result<()> {
+    // The first way needs a privilege on older kernels, the second one a mounted /proc.
+    match rustix::fs::linkat(file, "", CWD, path, AtFlags::EMPTY_PATH) {
+        Err(Errno::NOENT | Errno::PERM | Errno::INVAL) => {
+            let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+            rustix::fs::linkat(CWD, link, CWD, path, AtFlags::SYMLINK_FOLLOW)?;
+            Ok(())
+        }
+        result => Ok(result?),
     }
 }
 
@@ -224,7 +251,118 @@ fn publish(hidden: &Path, path: &Path, force: bool) -> io::Result<()> {
     if force {
         return fs::rename(hidden, path);
     }
-    // A hard link fails where a rename would replace.
-    fs::hard_link(hidden, path)?;
-    fs::remove_file(hidden)
+    match rustix::fs::renameat_with(CWD, hidden, CWD, path, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS) => {
+            // A file system that cannot tell: a hard link fails where a rename would replace.
+            fs::hard_link(hidden, path)?;
+            fs::remove_file(hidden)
+        }
+        result => Ok(result?),
+    }
+}
+
+/// The signals that ask a program to stop.
+mod signals {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    use std::io;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::{Arc, OnceLock};
+
+    static FLAG: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+
+    /// Keeps the signals from ending the program; a second one still does.
+    pub(super) fn watch() -> io::Result<()> {
+        if FLAG.get().is_some() {
+            return Ok(());
+        }
+        let flag = FLAG.get_or_init(Arc::default);
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            signal_hook::flag::register_conditional_default(signal, Arc::clone(flag))?;
+            signal_hook::flag::register(signal, Arc::clone(flag))?;
+        }
+        Ok(())
+    }
+
+    /// Whether one has arrived.
+    pub(super) fn arrived() -> bool {
+        FLAG.get().is_some_and(|flag| flag.load(Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Make = fn(&Path, bool) -> Output;
+
+    /// Both ways to write: without a name, and as on a file system that has no such files.
+    const WAYS: [Make; 2] = [
+        |path, force| Output::new(path, force, open_unnamed(path).unwrap()),
+        |path, force| {
+            let (file, hidden) = open_hidden(path).unwrap();
+            Output::new(path, force, (file, Some(hidden)))
+        },
+    ];
+
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_appears_when_it_is_complete() {
+        for make in WAYS {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("out");
+            let mut out = make(&path, false);
+            out.write(b"hello ").unwrap();
+            out.write(&vec![b'x'; BUFFER]).unwrap();
+            out.overwrite(0, b"H").unwrap();
+            assert!(!path.exists());
+            assert_eq!(out.position(), 6 + BUFFER as u64);
+            out.commit().unwrap();
+            assert_eq!(names(dir.path()), ["out"]);
+            let bytes = fs::read(&path).unwrap();
+            assert_eq!(bytes.len(), 6 + BUFFER);
+            assert_eq!(bytes[..8], *b"Hello xx");
+        }
+    }
+
+    #[test]
+    fn a_file_that_came_meanwhile_is_kept_unless_forced() {
+        for make in WAYS {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("out");
+            let [mut gentle, mut forced] = [make(&path, false), make(&path, true)];
+            fs::write(&path, "precious").unwrap();
+            gentle.write(b"new").unwrap();
+            let error = gentle.commit().unwrap_err().to_string();
+            assert!(
+                error.ends_with("out: exists; --force replaces it"),
+                "{error}"
+            );
+            assert_eq!(fs::read(&path).unwrap(), b"precious");
+
+            forced.write(b"new").unwrap();
+            forced.commit().unwrap();
+            assert_eq!(fs::read(&path).unwrap(), b"new");
+            assert_eq!(names(dir.path()), ["out"]);
+        }
+    }
+
+    #[test]
+    fn an_abandoned_file_leaves_nothing() {
+        for make in WAYS {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("out");
+            let mut out = make(&path, false);
+            out.write(b"half").unwrap();
+            drop(out);
+            assert!(names(dir.path()).is_empty());
+        }
+    }
 }

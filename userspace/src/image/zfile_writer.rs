@@ -267,3 +267,33 @@ impl Table {
         out.write(&self.memory)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_long_jump_table_goes_through_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out");
+        let mut table = Table::new(&path);
+        let mut expected = Vec::new();
+        let entries = TABLE_MEMORY as u32 / 4 * 2 + 1000;
+        for first in (0..entries).step_by(500) {
+            let lengths: Vec<u32> = (first..first + 500).collect();
+            table.extend(&lengths).unwrap();
+            expected.extend(lengths.iter().flat_map(|length| length.to_le_bytes()));
+            assert!(table.memory.len() < TABLE_MEMORY + 2000);
+        }
+        assert!(table.file.is_some());
+        assert_eq!(table.entries, u64::from(entries));
+        assert_eq!(table.crc, Crc.crc32c(SEED_METADATA, &expected));
+
+        let mut out = Output::create(&path, false).unwrap();
+        table.copy_to(&mut out).unwrap();
+        out.commit().unwrap();
+        assert!(fs::read(&path).unwrap() == expected);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}
