@@ -279,7 +279,7 @@ mod tests {
         let path = dir.path().join("out");
         let mut table = Table::new(&path);
         let mut expected = Vec::new();
-        let entries = TABLE_MEMORY as u32 / 4 * 2 + 1000;
+        let entries = (TABLE_MEMORY as u32 / 4 * 2).next_multiple_of(500);
         for first in (0..entries).step_by(500) {
             let lengths: Vec<u32> = (first..first + 500).collect();
             table.extend(&lengths).unwrap();
