@@ -41,8 +41,8 @@ Examples:
   Then, with the driver:
       insmod vbd.ko backfile=base.tar,tools.lz4,top.lz4
 
-Ranges of zeroes are not stored. The same source and options make the same bytes, whatever the number
-of jobs. The result appears under its name only when it is complete and on disk.
+Ranges of zeroes are not stored. The same source and options make the same bytes, whatever the
+number of jobs. The result appears under its name only when it is complete and on disk.
 
 Exit status: 0 done, 1 failed, 2 misuse.";
 
@@ -96,8 +96,8 @@ pub(crate) struct CreateArgs {
 
     /// Stack to build on: only what differs from it is written.
     ///
-    /// Layer files, bottom first, separated by commas or in several --base options; or an overlaybd
-    /// config.v1.json. Sectors that are zero now and were not before are recorded as zeroed. The new
+    /// Layer files, bottom first, separated by commas or in several --base options; an overlaybd
+    /// config.v1.json stands for its layers. Sectors that are zero now and were not before are recorded as zeroed. The new
     /// layer names the stack's top layer as its parent.
     #[arg(long, value_name = "LAYER|CONFIG", value_delimiter = ',')]
     pub(crate) base: Vec<PathBuf>,
@@ -157,7 +157,7 @@ Exit status: 0 done, 1 failed, 2 misuse.";
     after_help = "See --help for examples."
 )]
 pub(crate) struct InfoArgs {
-    /// Layer files, bottom first, or one overlaybd config.v1.json.
+    /// Layer files, bottom first; an overlaybd config.v1.json stands for its layers.
     #[arg(required = true, value_name = "LAYER|CONFIG")]
     pub(crate) stack: Vec<PathBuf>,
 

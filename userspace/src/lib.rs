@@ -6,7 +6,7 @@
 //! Every rule of the format comes from [`vbd_format`]; this crate adds files, memory and codecs.
 //!
 //! * [`image::Stack`] opens layer files, bottom first, and reads the disk that they make.
-//! * [`image::create`] turns a raw image into a sealed layer.
+//! * [`image::create()`] turns a raw image into a sealed layer.
 //! * [`report`] says what a layer or a stack is, as text and as JSON.
 
 pub mod error;

@@ -5,7 +5,6 @@
 use crate::cli::{self, CreateArgs, FormatArg};
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
-use std::path::PathBuf;
 use std::thread;
 use vbd_format::zfile::Algorithm;
 use vbdctl::image::codec::ZSTD_LEVEL;
@@ -32,13 +31,7 @@ pub(crate) fn run(args: &CreateArgs) -> Result<()> {
     drop(Output::create(&args.output, args.force)?);
     let base = match args.base.as_slice() {
         [] => None,
-        base => {
-            let mut files: Vec<PathBuf> = Vec::new();
-            for argument in base {
-                files.extend(Stack::resolve(std::slice::from_ref(argument))?);
-            }
-            Some(Stack::open(&files)?)
-        }
+        base => Some(Stack::open_arguments(base)?),
     };
     let source = if directory {
         let kind = args.fs.map_or(Filesystem::Ext4, Filesystem::from);

@@ -44,18 +44,24 @@ impl Stack {
         })
     }
 
-    /// Opens a stack as it stands on a command line: layer files, bottom first, or one
-    /// overlaybd `config.v1.json`.
+    /// Opens a stack as it stands on a command line: layer files, bottom first, in which an
+    /// overlaybd `config.v1.json` stands for all of its layers.
     pub fn open_arguments<P: AsRef<Path>>(arguments: &[P]) -> Result<Self> {
         Self::open(&Self::resolve(arguments)?)
     }
 
     /// The layer files that a stack on a command line stands for, bottom first.
     pub fn resolve<P: AsRef<Path>>(arguments: &[P]) -> Result<Vec<PathBuf>> {
-        match arguments {
-            [path] if config::is_config(path.as_ref())? => config::lowers(path.as_ref()),
-            paths => Ok(paths.iter().map(|p| p.as_ref().to_owned()).collect()),
+        let mut files = Vec::new();
+        for argument in arguments {
+            let path = argument.as_ref();
+            if config::is_config(path)? {
+                files.extend(config::lowers(path)?);
+            } else {
+                files.push(path.to_owned());
+            }
         }
+        Ok(files)
     }
 
     /// The layers, bottom first.
