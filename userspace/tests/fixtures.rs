@@ -23,7 +23,8 @@ const EXPECTED: usize = 28;
 
 /// The directory of fixtures: below $VBD_SHARED, or in the checkout's sibling `shared`.
 fn fixtures() -> PathBuf {
-    let shared = std::env::var_os("VBD_SHARED").map_or_else(
+    let set = std::env::var_os("VBD_SHARED").filter(|set| !set.is_empty());
+    let shared = set.map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"),
         PathBuf::from,
     );
