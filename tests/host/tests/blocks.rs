@@ -3,7 +3,7 @@
 //! Reading decompressed bytes, and the three checks on each block.
 
 use proptest::prelude::*;
-use vbd_format::zfile::{probe, read_blocks, unpack, Algorithm, Codec, ZFile};
+use vbd_format::zfile::{probe, read_blocks, unpack, Algorithm, Codec, Output, ZFile};
 use vbd_format::{Checksum as _, Error, Rule};
 use vbd_tests_host::codec::{encode, Copying, Real};
 use vbd_tests_host::crc::RawCrc;
@@ -172,6 +172,49 @@ fn without_block_checksums_all_stored_bytes_go_to_the_decoder() {
         &mut dst[..],
     );
     assert_eq!(result, Err(Rule::ZFileBlockDecode));
+}
+
+/// Output that is no slice, as in the kernel: two pages.
+struct Pages([Vec<u8>; 2]);
+
+impl Output for Pages {
+    fn len(&self) -> usize {
+        self.0.iter().map(Vec::len).sum()
+    }
+
+    fn clear(&mut self) {
+        self.0.iter_mut().for_each(|page| page.fill(0));
+    }
+}
+
+impl Codec<Pages> for Copying {
+    fn decode(&mut self, _: Algorithm, src: &[u8], dst: &mut Pages) -> Option<usize> {
+        assert!(dst.0.iter().flatten().all(|&b| b == 0), "not cleared");
+        let places = dst.0.iter_mut().flatten();
+        Some(places.zip(src).map(|(to, from)| *to = *from).count())
+    }
+}
+
+#[test]
+fn output_need_not_be_a_slice() {
+    let zfile = zfile(1, 512, 512, 1);
+    let mut pages = Pages([vec![0xee; 3], vec![0xee; 2]]);
+    assert!(!pages.is_empty());
+    assert!(Pages([Vec::new(), Vec::new()]).is_empty());
+    let open = |packed: &[u8], pages: &mut Pages| {
+        unpack(
+            &zfile,
+            &RawCrc,
+            &mut Copying::default(),
+            true,
+            &stored(packed),
+            pages,
+        )
+    };
+    assert_eq!(open(b"abcde", &mut pages), Ok(()));
+    assert_eq!(pages.0, [b"abc".to_vec(), b"de".to_vec()]);
+    assert_eq!(open(b"abcd", &mut pages), Err(Rule::ZFileBlockLength));
+    assert_eq!(pages.0[1], [b'd', 0], "stale bytes");
 }
 
 /// A decoder that notes which algorithm it was asked for.
