@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# Builds vbd.ko for the running kernel, or for any prepared kernel tree with CONFIG_RUST=y:
+# Builds vbd.ko and vbd_dm.ko for the running kernel, or for any prepared kernel tree with CONFIG_RUST=y:
 #
-#     make [KDIR=/lib/modules/…/build]     vbd.ko, at the top of this checkout
+#     make [KDIR=/lib/modules/…/build]     both modules, at the top of this checkout
 #     make install                         into /lib/modules (INSTALL_MOD_PATH= is honoured)
 #     make clippy | rustfmt | rustfmt-check | clean
 #
@@ -47,14 +47,14 @@ install: modules
 
 # clippy-driver takes rustc's place, so the crate has to be compiled again.
 clippy: check-prerequisites
-	$(RM) $(M)/kmod/vbd.o
+	$(RM) $(M)/kmod/vbd.o $(M)/kmod/dm.o
 	+$(MAKE) -C $(KDIR) M=$(M) CLIPPY=1 modules
 
 rustfmt:
-	$(RUSTFMT) --edition 2021 kmod/vbd.rs
+	$(RUSTFMT) --edition 2021 kmod/vbd.rs kmod/dm.rs
 
 rustfmt-check:
-	$(RUSTFMT) --check --edition 2021 kmod/vbd.rs
+	$(RUSTFMT) --check --edition 2021 kmod/vbd.rs kmod/dm.rs
 
 clean:
 	$(if $(wildcard $(KDIR)/Makefile),+$(MAKE) -C $(KDIR) M=$(M) clean)

@@ -154,9 +154,10 @@ impl Host {
         let stats = Arc::new(Stats::new(), GFP_KERNEL).map_err(Error::from)?;
         let mut backings = KVec::with_capacity(sources.len(), GFP_KERNEL).map_err(Error::from)?;
         for source in sources {
-            backings
-                .push(Backing::new(source.file.clone()), GFP_KERNEL)
-                .map_err(Error::from)?;
+            let file = source.file.clone();
+            let size = file.size();
+            let backing = Backing::new(file, size).ok_or(EIO)?;
+            backings.push(backing, GFP_KERNEL).map_err(Error::from)?;
         }
         let stack = Stack::open(backings, options, self.codecs.clone(), stats.clone())
             .map_err(|error| AttachError::unreadable(sources, &error))?;

@@ -19,10 +19,9 @@ pub(crate) struct Backing {
 }
 
 impl Backing {
-    /// The bytes of a file or block device, as many as it has now.
-    pub(crate) fn new(file: Arc<File>) -> Self {
-        let size = file.size();
-        Self { file, size }
+    /// The first `size` bytes of a file or block device; [`None`] if it has fewer.
+    pub(crate) fn new(file: Arc<File>, size: u64) -> Option<Self> {
+        (size <= file.size()).then_some(Self { file, size })
     }
 
     /// Reads `len` bytes from byte `offset` straight into pages, and moves those on.

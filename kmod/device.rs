@@ -3,10 +3,11 @@
 //! A device: a stack behind a disk.
 
 use crate::attach::DiskNumber;
+use crate::debugfs::StatsFile;
 use crate::format::limits::SECTOR;
 use crate::queue::Queue;
 use crate::stack::Stack;
-use crate::stats::{Stats, StatsFile};
+use crate::stats::Stats;
 use crate::sys::gen_disk::{GenDisk, Limits};
 use crate::sys::mq::TagSet;
 use kernel::debugfs::Dir;
@@ -35,9 +36,6 @@ pub(crate) struct Device {
 
 impl Device {
     /// Makes `/dev/vbd<number>` out of a stack.
-    ///
-    /// The disk has whole sectors: a virtual size that is no multiple of 512 is rounded up, and
-    /// what lies past it reads as zeroes.
     pub(crate) fn new(
         number: DiskNumber,
         stack: Arc<Stack>,
@@ -46,7 +44,7 @@ impl Device {
     ) -> Result<Self> {
         let name = CString::try_from_fmt(fmt!("vbd{number}"))?;
         let limits = Limits {
-            capacity: stack.virtual_size().div_ceil(SECTOR),
+            capacity: stack.disk_bytes() / SECTOR,
             physical_block_size: PHYSICAL_BLOCK_SIZE,
             max_sectors: MAX_SECTORS,
         };

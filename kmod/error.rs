@@ -17,6 +17,9 @@ pub(crate) enum Fault {
     Read { offset: u64, errno: Error },
     /// The backing file ends before what should be there.
     Short { offset: u64 },
+    /// A compressed file was wanted, and this is none.
+    #[allow(dead_code, reason = "only device-mapper asks for one")]
+    NotCompressed,
     /// Anything else the kernel says no to.
     Kernel(Error),
 }
@@ -35,6 +38,7 @@ impl Fault {
             },
             Self::Read { errno, .. } | Self::Kernel(errno) => *errno,
             Self::Short { .. } => EIO,
+            Self::NotCompressed => EINVAL,
         }
     }
 }
@@ -54,6 +58,7 @@ impl fmt::Display for Fault {
             Self::Short { offset } => {
                 write!(f, "file offset {offset}: the file ends early (truncated)")
             }
+            Self::NotCompressed => write!(f, "zfile offset 0: no magic: not a compressed file"),
             Self::Kernel(errno) => write!(f, "{errno:?}"),
         }
     }

@@ -40,20 +40,7 @@ impl Layer {
         decoding: Decoding<'_>,
     ) -> Result<Opened, Fault> {
         let mut buf = KVVec::from_elem(0u8, METADATA_CHUNK, GFP_KERNEL)?;
-        let (_, backing) = tar::unwrap(backing)?;
-        let blocks = match zfile::probe(&backing, &Crc32c)? {
-            Some(header) => {
-                decoding.codecs.prepare(header.algorithm)?;
-                Some(Blocks::load(header, &backing, &mut buf)?)
-            }
-            None => None,
-        };
-        let layer = Self {
-            number,
-            backing,
-            blocks,
-        };
-
+        let layer = Self::unwrap(number, backing, decoding, &mut buf)?;
         let (stored, decoded) = layer.block_bytes();
         let metadata = Metadata {
             layer: &layer,
@@ -66,6 +53,45 @@ impl Layer {
             Ok(index.push(segment, GFP_KERNEL)?)
         })?;
         Ok(Opened { layer, lsmt, index })
+    }
+
+    /// Opens layer `number` without asking what its bytes are.
+    pub(crate) fn open_raw(
+        number: u8,
+        backing: Backing,
+        decoding: Decoding<'_>,
+    ) -> Result<Self, Fault> {
+        let mut buf = KVVec::from_elem(0u8, METADATA_CHUNK, GFP_KERNEL)?;
+        Self::unwrap(number, backing, decoding, &mut buf)
+    }
+
+    /// Finds out about the wrappers of a layer.
+    fn unwrap(
+        number: u8,
+        backing: Backing,
+        decoding: Decoding<'_>,
+        buf: &mut [u8],
+    ) -> Result<Self, Fault> {
+        let (_, backing) = tar::unwrap(backing)?;
+        let blocks = match zfile::probe(&backing, &Crc32c)? {
+            Some(header) => {
+                decoding.codecs.prepare(header.algorithm)?;
+                Some(Blocks::load(header, &backing, buf)?)
+            }
+            None => None,
+        };
+        Ok(Self {
+            number,
+            backing,
+            blocks,
+        })
+    }
+
+    /// Bytes of a compressed layer before compression, or [`None`] for one that is not.
+    pub(crate) fn original_size(&self) -> Option<u64> {
+        self.blocks
+            .as_ref()
+            .map(|blocks| blocks.zfile.original_size)
     }
 
     /// Most bytes of a stored and of a decoded block; 0 for a layer that is not compressed.
@@ -138,10 +164,9 @@ impl ReadAt for Metadata<'_> {
     type Error = Fault;
 
     fn size(&self) -> u64 {
-        match &self.layer.blocks {
-            Some(blocks) => blocks.zfile.original_size,
-            None => self.layer.backing.size(),
-        }
+        self.layer
+            .original_size()
+            .unwrap_or_else(|| self.layer.backing.size())
     }
 
     fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), Fault> {

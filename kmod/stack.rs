@@ -6,7 +6,7 @@ use crate::backing::Backing;
 use crate::block::{BlockBuffers, Decoding};
 use crate::codec::Codecs;
 use crate::error::Fault;
-use crate::format::lsmt::{self, Cursor, Merge, PieceKind, Pieces, Segment};
+use crate::format::lsmt::{self, Cursor, Merge, Piece, PieceKind, Pieces, Segment};
 use crate::format::{self, limits, Rule};
 use crate::layer::{Layer, Opened};
 use crate::pool::Sizes;
@@ -25,6 +25,15 @@ pub(crate) struct Options {
     pub(crate) verify: bool,
 }
 
+/// Where the bytes of the disk come from.
+enum Map {
+    /// What the merged index says.
+    Merged(KVVec<Segment>),
+    /// Byte for byte from the only layer, whose contents are not looked into.
+    #[allow(dead_code, reason = "only device-mapper shows a layer's own bytes")]
+    Bytes,
+}
+
 /// A failure to open a stack, and the layer it lies in if it lies in one.
 pub(crate) struct OpenError {
     pub(crate) layer: Option<usize>,
@@ -40,10 +49,10 @@ impl<F: Into<Fault>> From<F> for OpenError {
     }
 }
 
-/// Open layers under one index.
+/// Open layers, and which of them holds what.
 pub(crate) struct Stack {
     layers: KVec<Layer>,
-    index: KVVec<Segment>,
+    map: Map,
     virtual_size: u64,
     verify: bool,
     codecs: Arc<Codecs>,
@@ -84,16 +93,54 @@ impl Stack {
             0 => lsmt::virtual_size(opened.iter().map(|layer| layer.lsmt.virtual_size))?,
             size => size,
         };
-        let index = merge(&opened)?;
+        let map = Map::Merged(merge(&opened)?);
         let mut layers = KVec::with_capacity(count, GFP_KERNEL)?;
         for layer in opened {
             layers.push(layer.layer, GFP_KERNEL)?;
         }
         Ok(Self {
             layers,
-            index,
+            map,
             virtual_size,
             verify: options.verify,
+            codecs,
+            stats,
+        })
+    }
+
+    /// Opens a compressed file by itself: the disk is what was compressed.
+    #[allow(dead_code, reason = "only device-mapper shows a layer's own bytes")]
+    pub(crate) fn open_zfile(
+        backings: KVec<Backing>,
+        codecs: Arc<Codecs>,
+        stats: Arc<Stats>,
+    ) -> Result<Self, OpenError> {
+        let decoding = Decoding {
+            codecs: &codecs,
+            stats: &stats,
+            verify: true,
+        };
+        let mut layers = KVec::with_capacity(1, GFP_KERNEL)?;
+        for backing in backings {
+            let layer = Layer::open_raw(0, backing, decoding).map_err(|fault| OpenError {
+                layer: Some(0),
+                fault,
+            })?;
+            layers.push(layer, GFP_KERNEL)?;
+        }
+        let virtual_size = layers
+            .first()
+            .and_then(Layer::original_size)
+            .ok_or(Fault::NotCompressed)
+            .map_err(|fault| OpenError {
+                layer: Some(0),
+                fault,
+            })?;
+        Ok(Self {
+            layers,
+            map: Map::Bytes,
+            virtual_size,
+            verify: true,
             codecs,
             stats,
         })
@@ -104,6 +151,14 @@ impl Stack {
         self.virtual_size
     }
 
+    /// Bytes of the disk in whole sectors: a size that is no multiple of 512 is rounded up, and what
+    /// lies past it reads as zeroes.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        self.virtual_size
+            .div_ceil(limits::SECTOR)
+            .saturating_mul(limits::SECTOR)
+    }
+
     /// Number of layers.
     pub(crate) fn layers(&self) -> usize {
         self.layers.len()
@@ -111,7 +166,10 @@ impl Stack {
 
     /// Number of segments in the merged index.
     pub(crate) fn segments(&self) -> usize {
-        self.index.len()
+        match &self.map {
+            Map::Merged(index) => index.len(),
+            Map::Bytes => 0,
+        }
     }
 
     /// The counters of the device that the stack belongs to.
@@ -131,9 +189,16 @@ impl Stack {
 
     /// Where to end a part of `range` of about `target` bytes without cutting a block.
     pub(crate) fn part_end(&self, range: &Range<u64>, target: u64) -> u64 {
-        lsmt::part_end(&self.index, range.start, range.end, target, |layer| {
-            self.layers.get(usize::from(layer))?.block_size()
-        })
+        let block_size = |layer: u8| self.layers.get(usize::from(layer))?.block_size();
+        match &self.map {
+            Map::Merged(index) => lsmt::part_end(index, range.start, range.end, target, block_size),
+            Map::Bytes => range
+                .start
+                .saturating_add(target)
+                .checked_next_multiple_of(u64::from(block_size(0).unwrap_or(1)))
+                .unwrap_or(range.end)
+                .min(range.end),
+        }
     }
 
     /// Reads `pages.len()` bytes of the disk from byte `start` into pages.
@@ -149,19 +214,51 @@ impl Stack {
             verify: self.verify,
         };
         let end = start.saturating_add(pages.len() as u64);
-        for piece in Pieces::new(&self.index, start, end, self.virtual_size) {
-            // A piece lies inside the pages.
-            let len = piece.len as usize;
-            match piece.kind {
-                PieceKind::Hole | PieceKind::Zeroed => pages.zero(len),
-                PieceKind::Data { layer, offset } => self
-                    .layers
-                    .get(usize::from(layer))
-                    .ok_or(EIO)?
-                    .read_pages(decoding, buffers, offset, len, pages)?,
+        match &self.map {
+            Map::Merged(index) => {
+                for piece in Pieces::new(index, start, end, self.virtual_size) {
+                    self.read_piece(decoding, piece, pages, buffers)?;
+                }
+            }
+            Map::Bytes => {
+                let len = self.virtual_size.clamp(start, end) - start;
+                let piece = Piece {
+                    start,
+                    len,
+                    kind: PieceKind::Data {
+                        layer: 0,
+                        offset: start,
+                    },
+                };
+                if len != 0 {
+                    self.read_piece(decoding, piece, pages, buffers)?;
+                }
+                pages.zero(pages.len());
             }
         }
         Ok(())
+    }
+
+    fn read_piece(
+        &self,
+        decoding: Decoding<'_>,
+        piece: Piece,
+        pages: &mut Pages<'_>,
+        buffers: &mut BlockBuffers,
+    ) -> Result<(), Fault> {
+        // A piece lies inside the pages.
+        let len = piece.len as usize;
+        match piece.kind {
+            PieceKind::Hole | PieceKind::Zeroed => {
+                pages.zero(len);
+                Ok(())
+            }
+            PieceKind::Data { layer, offset } => self
+                .layers
+                .get(usize::from(layer))
+                .ok_or(EIO)?
+                .read_pages(decoding, buffers, offset, len, pages),
+        }
     }
 }
 

@@ -3,12 +3,8 @@
 //! Counters of a device: a name and a number a line, in debugfs as `vbd/<disk>/stats` and in configfs
 //! as `stat`.
 
-use kernel::debugfs::{Dir, File};
 use kernel::fmt;
-use kernel::prelude::*;
-use kernel::str::CStr;
 use kernel::sync::atomic::{Atomic, Relaxed};
-use kernel::sync::Arc;
 
 /// One counter; only ever grows.
 pub(crate) struct Counter(Atomic<i64>);
@@ -69,25 +65,4 @@ stats! {
     decode_errors,
     /// Second attempts after any of these, or after a failed read.
     rereads,
-}
-
-/// The file in debugfs, there until this is dropped.
-pub(crate) struct StatsFile {
-    _file: Pin<KBox<File<Arc<Stats>>>>,
-    _dir: Dir,
-}
-
-impl StatsFile {
-    /// Shows `stats` under the name of the disk.
-    pub(crate) fn new(root: &Dir, disk: &CStr, stats: Arc<Stats>) -> Result<Self> {
-        let dir = root.subdir(disk);
-        let file = KBox::pin_init(
-            dir.read_callback_file(c"stats", stats, &|stats: &Arc<Stats>, out| stats.show(out)),
-            GFP_KERNEL,
-        )?;
-        Ok(Self {
-            _file: file,
-            _dir: dir,
-        })
-    }
 }

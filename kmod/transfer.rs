@@ -1,57 +1,137 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The read route of one part of a request: its memory on one side, the stack on the other.
+//! The read route of an I/O: parts of it in turn, each one's memory filled from the stack.
+//!
+//! An I/O is cut into parts that workers take one after the other, so that a large one is decoded
+//! by several CPUs. [`Progress`] is the place where the next part begins; taking a part moves it on
+//! atomically.
 
 use crate::error::Fault;
-use crate::pool::Scratch;
+use crate::pool::{Pool, Scratch};
 use crate::stack::Stack;
 use crate::sys::log;
-use crate::sys::mq::{Operations, Request};
+use crate::sys::pages::Memory;
 use core::ops::Range;
 use kernel::prelude::*;
+use kernel::sync::atomic::{Atomic, Full, Relaxed};
+use kernel::sync::Arc;
 
-/// A part of a read.
-pub(crate) struct Part<'a> {
-    pub(crate) stack: &'a Stack,
-    /// Bytes of the disk.
-    pub(crate) range: Range<u64>,
+/// Bytes of a part, unless a block makes it a little longer: the largest decoding unit.
+const PART_BYTES: u64 = 64 * 1024;
+
+/// How far workers have come with an I/O.
+pub(crate) struct Progress {
+    /// Byte of the disk at which the next part begins.
+    next: Atomic<u64>,
+    /// Byte of the disk at which the I/O ends.
+    end: Atomic<u64>,
+    failed: Atomic<bool>,
 }
 
-/// Fills the memory of a part with what the stack holds there.
-///
-/// Any fault becomes `EIO`, told in the log as far as the log's rate limit allows.
-pub(crate) fn serve<T: Operations>(
-    part: Part<'_>,
-    rq: &Request<'_, T>,
-    scratch: &mut Scratch,
-) -> Result {
-    let mut range = part.range;
-    while !range.is_empty() {
-        let done = step(part.stack, &range, rq, scratch).map_err(|fault| {
-            if log::allowed() {
-                pr_err!("read of bytes {}..{}: {}\n", range.start, range.end, fault);
+impl Default for Progress {
+    fn default() -> Self {
+        Self {
+            next: Atomic::new(0),
+            end: Atomic::new(0),
+            failed: Atomic::new(false),
+        }
+    }
+}
+
+impl Progress {
+    /// Whether a part has failed.
+    pub(crate) fn failed(&self) -> bool {
+        self.failed.load(Relaxed)
+    }
+}
+
+/// A stack, and memory to read it with.
+pub(crate) struct Transfer {
+    stack: Arc<Stack>,
+    pool: Pin<KBox<Pool>>,
+}
+
+impl Transfer {
+    /// Reads of `stack`.
+    pub(crate) fn new(stack: Arc<Stack>) -> Result<Self> {
+        let pool = Pool::new(stack.buffer_sizes())?;
+        Ok(Self { stack, pool })
+    }
+
+    /// The stack.
+    pub(crate) fn stack(&self) -> &Stack {
+        &self.stack
+    }
+
+    /// Prepares `progress` for an I/O on bytes `range` of the disk; returns how many workers have
+    /// something to do.
+    pub(crate) fn begin(&self, progress: &Progress, range: Range<u64>) -> u32 {
+        let len = range.end.saturating_sub(range.start);
+        let stats = self.stack.stats();
+        stats.requests.inc();
+        stats.bytes.add(len);
+        progress.next.store(range.start, Relaxed);
+        progress.end.store(range.end, Relaxed);
+        progress.failed.store(false, Relaxed);
+        u32::try_from(len.div_ceil(PART_BYTES)).unwrap_or(u32::MAX)
+    }
+
+    /// Serves parts of an I/O until none is left to take.
+    pub(crate) fn serve(&self, io: &impl Memory, progress: &Progress) {
+        while let Some(range) = self.next_part(progress) {
+            if self.read(io, range).is_err() {
+                progress.failed.xchg(true, Full);
             }
-            EIO
-        })?;
-        range.start = range.start.saturating_add(done);
+        }
     }
-    Ok(())
-}
 
-/// Serves as much of `range` as the segment list holds at a time; returns the bytes done.
-fn step<T: Operations>(
-    stack: &Stack,
-    range: &Range<u64>,
-    rq: &Request<'_, T>,
-    scratch: &mut Scratch,
-) -> Result<u64, Fault> {
-    let Scratch { segments, buffers } = scratch;
-    let mut pages = rq.pages(range, segments);
-    let len = pages.len() as u64;
-    if len == 0 {
-        // A request has memory for each of its bytes; without progress there must be an end.
-        return Err(EIO.into());
+    /// Takes the next part of an I/O; [`None`] when all are taken.
+    fn next_part(&self, progress: &Progress) -> Option<Range<u64>> {
+        let end = progress.end.load(Relaxed);
+        let mut start = progress.next.load(Relaxed);
+        while start < end {
+            let cut = self.stack.part_end(&(start..end), PART_BYTES);
+            match progress.next.cmpxchg(start, cut, Relaxed) {
+                Ok(_) => return Some(start..cut),
+                Err(now) => start = now,
+            }
+        }
+        None
     }
-    stack.read(range.start, &mut pages, buffers)?;
-    Ok(len)
+
+    /// Fills the memory for bytes `range` of the disk.
+    ///
+    /// Any fault becomes `EIO`, told in the log as far as the log's rate limit allows.
+    pub(crate) fn read(&self, io: &impl Memory, mut range: Range<u64>) -> Result {
+        self.pool.with(|scratch| {
+            while !range.is_empty() {
+                let done = self.step(io, &range, scratch).map_err(|fault| {
+                    if log::allowed() {
+                        pr_err!("read of bytes {}..{}: {}\n", range.start, range.end, fault);
+                    }
+                    EIO
+                })?;
+                range.start = range.start.saturating_add(done);
+            }
+            Ok(())
+        })
+    }
+
+    /// Serves as much of `range` as the segment list holds at a time; returns the bytes done.
+    fn step(
+        &self,
+        io: &impl Memory,
+        range: &Range<u64>,
+        scratch: &mut Scratch,
+    ) -> Result<u64, Fault> {
+        let Scratch { segments, buffers } = scratch;
+        let mut pages = io.pages(range, segments);
+        let len = pages.len() as u64;
+        if len == 0 {
+            // An I/O has memory for each of its bytes; without progress there must be an end.
+            return Err(EIO.into());
+        }
+        self.stack.read(range.start, &mut pages, buffers)?;
+        Ok(len)
+    }
 }

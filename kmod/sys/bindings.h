@@ -5,6 +5,7 @@
  */
 #include <linux/blk-mq.h>
 #include <linux/crc32.h>
+#include <linux/device-mapper.h>
 #include <linux/fs.h>
 #include <linux/lz4.h>
 #include <linux/zstd.h>
@@ -13,4 +14,5 @@
 
 /* Macros with casts are invisible to bindgen; a constant is not. */
 const fmode_t VBD_FMODE_READ = FMODE_READ;
+const blk_mode_t VBD_BLK_OPEN_READ = BLK_OPEN_READ;
 const unsigned int VBD_MQ_F_NO_SCHED_BY_DEFAULT = BLK_MQ_F_NO_SCHED_BY_DEFAULT;

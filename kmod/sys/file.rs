@@ -7,16 +7,14 @@
 use super::generated;
 use core::ptr::NonNull;
 use kernel::bindings;
-use kernel::error::from_err_ptr;
 use kernel::prelude::*;
-use kernel::str::CStr;
 
 /// An open file.
 ///
 /// # Invariants
 ///
 /// The pointer is to a file that this value holds a reference on and that is open for reading.
-pub(crate) struct File(NonNull<bindings::file>);
+pub(crate) struct File(pub(super) NonNull<bindings::file>);
 
 // SAFETY: A file may be read and released from any thread.
 unsafe impl Send for File {}
@@ -24,52 +22,6 @@ unsafe impl Send for File {}
 unsafe impl Sync for File {}
 
 impl File {
-    /// Opens `path` for reading, in the mount namespace and with the credentials of the caller.
-    ///
-    /// Regular files and block devices only: `EISDIR` for a directory, `EINVAL` for the rest.
-    pub(crate) fn open(path: &CStr) -> Result<Self> {
-        // O_NONBLOCK: opening a FIFO must not wait for its writer.
-        let flags = bindings::O_RDONLY | bindings::O_LARGEFILE | bindings::O_NONBLOCK;
-        // SAFETY: The path is NUL-terminated.
-        let file = unsafe { bindings::filp_open(path.as_char_ptr(), flags as i32, 0) };
-        let file = NonNull::new(from_err_ptr(file)?).ok_or(EINVAL)?;
-        // INVARIANT: Just opened for reading; the reference is now this value's.
-        Self(file).checked()
-    }
-
-    /// The file behind descriptor `fd` of the current process.
-    ///
-    /// `EBADF` if there is none that can be read; `EINVAL` if it was opened for direct I/O, which
-    /// would want every read aligned; otherwise as [`Self::open`].
-    pub(crate) fn from_fd(fd: u32) -> Result<Self> {
-        // SAFETY: Takes a number, and a reference on what it finds.
-        let file = NonNull::new(unsafe { bindings::fget(fd) }).ok_or(EBADF)?;
-        // INVARIANT: The reference is this value's; whether it can be read is checked next, and the
-        // value is dropped if not.
-        let file = Self(file);
-        // SAFETY: The file is open; these fields do not matter to anyone's safety.
-        let (mode, flags) = unsafe { ((*file.0.as_ptr()).f_mode, (*file.0.as_ptr()).f_flags) };
-        if mode & generated::VBD_FMODE_READ == 0 {
-            return Err(EBADF);
-        }
-        if flags & bindings::O_DIRECT != 0 {
-            return Err(EINVAL);
-        }
-        file.checked()
-    }
-
-    /// Passes regular files and block devices.
-    fn checked(self) -> Result<Self> {
-        let file = self;
-        // SAFETY: The file is open by the type invariant.
-        let mode = u32::from(unsafe { generated::vbd_file_mode(file.0.as_ptr()) });
-        match mode & bindings::S_IFMT {
-            bindings::S_IFREG | bindings::S_IFBLK => Ok(file),
-            bindings::S_IFDIR => Err(EISDIR),
-            _ => Err(EINVAL),
-        }
-    }
-
     /// Size in bytes now; of a block device, its capacity.
     pub(crate) fn size(&self) -> u64 {
         // SAFETY: The file is open by the type invariant.

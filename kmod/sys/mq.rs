@@ -11,19 +11,17 @@
 //! the request ends.
 
 use super::generated;
-use super::pages::{Pages, SegmentList};
-use super::workqueue::{NoIo, WorkQueue};
+use super::job::{Job, Owner};
+use super::pages::{Memory, Pages, SegmentList};
+use super::workqueue::WorkQueue;
 use core::marker::PhantomData;
 use core::ops::{Deref, Range};
 use core::ptr::NonNull;
 use kernel::bindings;
 use kernel::error::to_result;
 use kernel::prelude::*;
-use kernel::sync::atomic::{Atomic, Full, Relaxed};
+use kernel::sync::atomic::Atomic;
 use kernel::types::Opaque;
-
-/// Most workers for one request.
-pub(crate) const MAX_WORKERS: u32 = 4;
 
 /// Bytes in a sector.
 const SECTOR: u64 = 512;
@@ -53,22 +51,6 @@ pub(super) struct QueueData<T> {
     pub(super) retired: Atomic<bool>,
 }
 
-/// One worker's handle on a request.
-#[repr(C)]
-struct Slot {
-    work: bindings::work_struct,
-    rq: *mut bindings::request,
-}
-
-/// Memory that blk-mq allocates behind each request.
-#[repr(C)]
-struct Pdu<T: Operations> {
-    slots: [Slot; MAX_WORKERS as usize],
-    /// Workers that have not returned yet.
-    pending: Atomic<u32>,
-    data: T::RequestData,
-}
-
 /// A request that the driver owns and that has not ended.
 ///
 /// # Invariants
@@ -80,6 +62,14 @@ pub(crate) struct Request<'a, T: Operations> {
 }
 
 impl<T: Operations> Request<'_, T> {
+    /// The caller guarantees the type's invariant.
+    fn new(rq: NonNull<bindings::request>) -> Self {
+        Self {
+            rq,
+            _request: PhantomData,
+        }
+    }
+
     /// Whether this is a read; nothing else is served by a read-only device.
     pub(crate) fn is_read(&self) -> bool {
         // SAFETY: Valid by the type invariant; the field does not change before the end.
@@ -101,21 +91,32 @@ impl<T: Operations> Request<'_, T> {
 
     /// The driver's data.
     pub(crate) fn data(&self) -> &T::RequestData {
-        // SAFETY: By the type invariant the memory behind the request is a `Pdu<T>`, initialised
-        // by `init_request`; shared references only are made before the end.
-        unsafe { &(*pdu::<T>(self.rq.as_ptr())).data }
+        // SAFETY: The job is initialised by `init_request`; by the type invariant the request does
+        // not end meanwhile.
+        unsafe { Job::<RequestJob<T>>::data(self.rq) }
     }
+}
 
-    /// The memory for bytes `range` of the disk, which lie in [`Self::range`]; or for the first of
-    /// them, where the list is too short for all.
-    pub(crate) fn pages<'a>(&'a self, range: &Range<u64>, list: &'a mut SegmentList) -> Pages<'a> {
+impl<T: Operations> Memory for Request<'_, T> {
+    fn pages<'a>(&'a self, range: &Range<u64>, list: &'a mut SegmentList) -> Pages<'a> {
         let whole = self.range();
         let start = range.start.clamp(whole.start, whole.end);
         let end = range.end.clamp(start, whole.end);
         // Inside a request, which has at most u32::MAX bytes.
         let (skip, len) = ((start - whole.start) as u32, (end - start) as u32);
         // SAFETY: The request is not ended while `self` is borrowed.
-        unsafe { list.fill(self.rq.as_ptr(), skip, len) }
+        unsafe {
+            list.fill(|segments, room, covered| {
+                generated::vbd_request_segments(
+                    self.rq.as_ptr(),
+                    skip,
+                    len,
+                    segments,
+                    room,
+                    covered,
+                )
+            })
+        }
     }
 }
 
@@ -196,7 +197,7 @@ impl<T: Operations> Drop for Completion<'_, T> {
     }
 }
 
-fn status(result: Result) -> bindings::blk_status_t {
+pub(super) fn status(result: Result) -> bindings::blk_status_t {
     match result {
         Ok(()) => 0,
         // SAFETY: Translates a number.
@@ -204,10 +205,34 @@ fn status(result: Result) -> bindings::blk_status_t {
     }
 }
 
-/// The memory behind a request.
-fn pdu<T: Operations>(rq: *mut bindings::request) -> *mut Pdu<T> {
-    // The driver's part begins where `struct request` ends (blk_mq_rq_to_pdu()).
-    rq.wrapping_add(1).cast()
+/// A request as the owner of a job.
+struct RequestJob<T>(PhantomData<T>);
+
+// SAFETY: blk-mq allocates the memory behind each request (`cmd_size`), for as long as the tag set.
+unsafe impl<T: Operations> Owner for RequestJob<T> {
+    type Raw = bindings::request;
+    type Data = T::RequestData;
+
+    fn job(rq: NonNull<bindings::request>) -> *mut Job<Self> {
+        // The driver's part begins where `struct request` ends (blk_mq_rq_to_pdu()).
+        rq.as_ptr().wrapping_add(1).cast()
+    }
+
+    unsafe fn serve(rq: NonNull<bindings::request>) {
+        // SAFETY: A live request of a queue with operations `T`.
+        let queue = unsafe { queue_data::<T>(rq) };
+        // INVARIANT: Not ended while this worker is at it.
+        queue.driver.serve(&Request::new(rq));
+    }
+
+    unsafe fn complete(rq: NonNull<bindings::request>) {
+        // SAFETY: A live request of a queue with operations `T`.
+        let queue = unsafe { queue_data::<T>(rq) };
+        // INVARIANT: All workers are done with the request.
+        queue.driver.complete(Completion {
+            request: Request::new(rq),
+        });
+    }
 }
 
 /// The driver of the queue that `rq` belongs to.
@@ -215,9 +240,9 @@ fn pdu<T: Operations>(rq: *mut bindings::request) -> *mut Pdu<T> {
 /// # Safety
 ///
 /// `rq` is a live request of a queue whose `queuedata` is a `QueueData<T>`.
-unsafe fn queue_data<'a, T>(rq: *mut bindings::request) -> &'a QueueData<T> {
+unsafe fn queue_data<'a, T>(rq: NonNull<bindings::request>) -> &'a QueueData<T> {
     // SAFETY: By this function's requirements. The data outlives all requests of the queue.
-    unsafe { &*(*(*rq).q).queuedata.cast::<QueueData<T>>() }
+    unsafe { &*(*(*rq.as_ptr()).q).queuedata.cast::<QueueData<T>>() }
 }
 
 /// A set of tags, and with them the requests of one disk.
@@ -244,7 +269,7 @@ impl<T: Operations> TagSet<T> {
         set.nr_maps = 1;
         set.queue_depth = depth;
         set.numa_node = bindings::NUMA_NO_NODE;
-        set.cmd_size = u32::try_from(core::mem::size_of::<Pdu<T>>())?;
+        set.cmd_size = u32::try_from(core::mem::size_of::<Job<RequestJob<T>>>())?;
         set.flags = generated::VBD_MQ_F_NO_SCHED_BY_DEFAULT;
         let set = KBox::new(Opaque::new(set), GFP_KERNEL)?;
         // SAFETY: The set is filled in as a driver does, and zero otherwise; its address is final.
@@ -274,88 +299,38 @@ impl<T: Operations> TagSet<T> {
         _hctx: *mut bindings::blk_mq_hw_ctx,
         bd: *const bindings::blk_mq_queue_data,
     ) -> bindings::blk_status_t {
-        // SAFETY: By this function's requirements.
-        let rq = unsafe { (*bd).rq };
+        // SAFETY: By this function's requirements; blk-mq passes no null request.
+        let rq = unsafe { NonNull::new_unchecked((*bd).rq) };
         // SAFETY: A request of this queue, whose data is `QueueData<T>` (`GenDisk::new`).
         let queue = unsafe { queue_data::<T>(rq) };
         // SAFETY: A new request has to be started before it can end.
-        unsafe { bindings::blk_mq_start_request(rq) };
-        // INVARIANT: Started just now, and ended only by a worker that is queued below.
-        let request = Request::<'_, T> {
-            // SAFETY: blk-mq passes no null request.
-            rq: unsafe { NonNull::new_unchecked(rq) },
-            _request: PhantomData,
-        };
-        let workers = match queue.driver.queue_rq(&request) {
-            Ok(workers) => workers.clamp(1, MAX_WORKERS),
-            // An error that is returned would be a promise to the block layer that the driver has
-            // not started; the request is ended here instead.
-            Err(error) => {
-                // SAFETY: Started above and given to nobody.
-                unsafe { bindings::blk_mq_end_request(rq, status(Err(error))) };
-                return 0;
-            }
-        };
-        let pdu = pdu::<T>(rq);
-        // SAFETY: Initialised by `init_request`; no worker has it yet.
-        unsafe { (*pdu).pending.store(workers, Relaxed) };
-        for slot in 0..workers as usize {
-            // SAFETY: A slot of the array above. The request ends only after every worker counted
-            // in `pending` has run, so the slots not queued yet stay valid.
-            unsafe {
-                let work = (&raw mut (*pdu).slots).cast::<Slot>().add(slot);
-                queue.workers.queue(&raw mut (*work).work);
-            }
+        unsafe { bindings::blk_mq_start_request(rq.as_ptr()) };
+        // INVARIANT: Started just now, and given to nobody before this reference is gone.
+        match queue.driver.queue_rq(&Request::new(rq)) {
+            // SAFETY: Initialised by `init_request`; a request that blk-mq hands out is not under way.
+            Ok(workers) => unsafe {
+                Job::<RequestJob<T>>::start(rq, workers, &queue.workers);
+            },
+            // Returning an error would say that the request was not started; it is ended instead.
+            // SAFETY: Started above and given to nobody.
+            Err(error) => unsafe {
+                bindings::blk_mq_end_request(rq.as_ptr(), status(Err(error)));
+            },
         }
         0
     }
 
     /// # Safety
     ///
-    /// Called by the workqueue, with the work of a [`Slot`] that `queue_rq` has queued.
-    unsafe extern "C" fn run(work: *mut bindings::work_struct) {
-        // SAFETY: The work is the first field of its slot.
-        let rq = unsafe { (*work.cast::<Slot>()).rq };
-        // SAFETY: A live request of this queue: it is not ended before this worker is done.
-        let queue = unsafe { queue_data::<T>(rq) };
-        // INVARIANT: As above, for as long as `pending` counts this worker.
-        let request = Request::<'_, T> {
-            // SAFETY: Set by `init_request`, not null.
-            rq: unsafe { NonNull::new_unchecked(rq) },
-            _request: PhantomData,
-        };
-        let _no_io = NoIo::enter();
-        queue.driver.serve(&request);
-        // SAFETY: Initialised by `init_request`.
-        let pending = unsafe { &(*pdu::<T>(rq)).pending };
-        // Full: what all workers wrote happens before the end.
-        if pending.fetch_sub(1, Full) == 1 {
-            // INVARIANT: Every other worker has gone through the line above.
-            queue.driver.complete(Completion { request });
-        }
-    }
-
-    /// # Safety
-    ///
-    /// Called by blk-mq, once for each request of the set, with memory for a `Pdu<T>` behind it.
+    /// Called by blk-mq, once for each request of the set, with memory for its job behind it.
     unsafe extern "C" fn init_request(
         _set: *mut bindings::blk_mq_tag_set,
         rq: *mut bindings::request,
         _hctx: kernel::ffi::c_uint,
         _node: kernel::ffi::c_int,
     ) -> kernel::ffi::c_int {
-        let pdu = pdu::<T>(rq);
-        // SAFETY: By this function's requirements the memory is valid for writes; everything is
-        // initialised here, in place.
-        unsafe {
-            for slot in 0..MAX_WORKERS as usize {
-                let slot = (&raw mut (*pdu).slots).cast::<Slot>().add(slot);
-                generated::vbd_init_work(&raw mut (*slot).work, Some(Self::run));
-                (&raw mut (*slot).rq).write(rq);
-            }
-            (&raw mut (*pdu).pending).write(Atomic::new(0));
-            (&raw mut (*pdu).data).write(T::RequestData::default());
-        }
+        // SAFETY: By this function's requirements.
+        unsafe { Job::<RequestJob<T>>::init(NonNull::new_unchecked(rq)) };
         0
     }
 
@@ -368,7 +343,7 @@ impl<T: Operations> TagSet<T> {
         _hctx: kernel::ffi::c_uint,
     ) {
         // SAFETY: Initialised by `init_request` and not used afterwards.
-        unsafe { core::ptr::drop_in_place(&raw mut (*pdu::<T>(rq)).data) };
+        unsafe { Job::<RequestJob<T>>::exit(NonNull::new_unchecked(rq)) };
     }
 }
 

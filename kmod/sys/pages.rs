@@ -12,6 +12,7 @@ use super::file::File;
 use super::generated;
 use crate::format::zfile::Output;
 use core::marker::PhantomData;
+use core::ops::Range;
 use core::ptr::NonNull;
 use kernel::bindings;
 use kernel::prelude::*;
@@ -89,6 +90,13 @@ impl Segment {
 /// Segments that a [`SegmentList`] holds, and a request has: 1 MiB in pages.
 pub(super) const SEGMENTS: usize = 256;
 
+/// An I/O whose memory is to be filled: a request or a bio.
+pub(crate) trait Memory {
+    /// The memory for bytes `range` of the disk, which lie inside the I/O; or for the first of
+    /// them, where the list is too short for all.
+    fn pages<'a>(&'a self, range: &Range<u64>, list: &'a mut SegmentList) -> Pages<'a>;
+}
+
 /// Memory for listing the segments of a part of a request, allocated ahead of the read route.
 pub(crate) struct SegmentList(KVec<Segment>);
 
@@ -98,32 +106,21 @@ impl SegmentList {
         Ok(Self(KVec::from_elem(Segment::NONE, SEGMENTS, flags)?))
     }
 
-    /// Lists bytes `skip..skip + len` of a request, or as many of them as fit the list.
+    /// Has `list(segments, room, covered)` fill in segments of an I/O.
     ///
     /// # Safety
     ///
-    /// `rq` is a request that the driver owns and does not end during `'a`.
+    /// `list` writes at most `room` segments and returns how many; they are memory of an I/O that
+    /// the driver owns and does not end during `'a`, and hold `covered` bytes.
     pub(super) unsafe fn fill<'a>(
         &'a mut self,
-        rq: *mut bindings::request,
-        skip: u32,
-        len: u32,
+        list: impl FnOnce(*mut bindings::bio_vec, u32, &mut u32) -> u32,
     ) -> Pages<'a> {
         let mut covered = 0u32;
-        // SAFETY: The request is valid by this function's requirements; the list is valid for
-        // writes of its length, and `Segment` is transparent over `bio_vec`.
-        let count = unsafe {
-            generated::vbd_request_segments(
-                rq,
-                skip,
-                len,
-                self.0.as_mut_ptr().cast(),
-                SEGMENTS as u32,
-                &mut covered,
-            )
-        };
-        // INVARIANT: The segments are memory of the request, which is not ended during 'a, and
-        // their lengths add up to `covered`.
+        // `Segment` is transparent over `bio_vec`.
+        let segments = self.0.as_mut_ptr().cast();
+        let count = list(segments, SEGMENTS as u32, &mut covered);
+        // INVARIANT: By this function's requirements.
         Pages {
             segments: self.0.get(..count as usize).unwrap_or_default(),
             skip: 0,

@@ -40,31 +40,65 @@ loff_t vbd_file_size(const struct file *file)
 	return i_size_read(file->f_mapping->host);
 }
 
+/* What is left to list: bytes to skip, bytes wanted, and places in the list. */
+struct vbd_listing {
+	struct bio_vec *segments;
+	unsigned int room;
+	unsigned int count;
+	unsigned int skip;
+	unsigned int left;
+};
+
+/* Lists the wanted part of @segment; false when the listing is complete. */
+static bool vbd_list(struct vbd_listing *listing, const struct bio_vec *segment)
+{
+	unsigned int part;
+
+	if (listing->skip >= segment->bv_len) {
+		listing->skip -= segment->bv_len;
+		return true;
+	}
+	if (!listing->left || listing->count == listing->room)
+		return false;
+	part = min(segment->bv_len - listing->skip, listing->left);
+	bvec_set_page(&listing->segments[listing->count++], segment->bv_page, part,
+		      segment->bv_offset + listing->skip);
+	listing->left -= part;
+	listing->skip = 0;
+	return true;
+}
+
 unsigned int vbd_request_segments(struct request *rq, unsigned int skip, unsigned int len,
 				  struct bio_vec *segments, unsigned int room,
 				  unsigned int *covered)
 {
+	struct vbd_listing listing = {
+		.segments = segments, .room = room, .skip = skip, .left = len,
+	};
 	struct req_iterator iter;
 	struct bio_vec segment;
-	unsigned int count = 0;
-	unsigned int part;
 
-	*covered = 0;
-	rq_for_each_bvec(segment, rq, iter) {
-		if (skip >= segment.bv_len) {
-			skip -= segment.bv_len;
-			continue;
-		}
-		if (*covered == len || count == room)
+	rq_for_each_bvec(segment, rq, iter)
+		if (!vbd_list(&listing, &segment))
 			break;
-		/* The iterator advances by segment.bv_len, so that is left alone. */
-		part = min(segment.bv_len - skip, len - *covered);
-		bvec_set_page(&segments[count++], segment.bv_page, part,
-			      segment.bv_offset + skip);
-		*covered += part;
-		skip = 0;
-	}
-	return count;
+	*covered = len - listing.left;
+	return listing.count;
+}
+
+unsigned int vbd_bio_segments(struct bio *bio, unsigned int skip, unsigned int len,
+			      struct bio_vec *segments, unsigned int room, unsigned int *covered)
+{
+	struct vbd_listing listing = {
+		.segments = segments, .room = room, .skip = skip, .left = len,
+	};
+	struct bvec_iter iter;
+	struct bio_vec segment;
+
+	bio_for_each_bvec(segment, bio, iter)
+		if (!vbd_list(&listing, &segment))
+			break;
+	*covered = len - listing.left;
+	return listing.count;
 }
 
 void *vbd_segment_address(const struct bio_vec *segment)

@@ -8,6 +8,7 @@
 #include <linux/types.h>
 #include <linux/workqueue.h>
 
+struct bio;
 struct bio_vec;
 struct file;
 struct gendisk;
@@ -27,12 +28,14 @@ umode_t vbd_file_mode(const struct file *file);
 loff_t vbd_file_size(const struct file *file);
 
 /*
- * Lists the memory of bytes @skip .. @skip + @len of @rq in @segments, at most @room elements, and
- * returns the number of elements; *@covered is the number of bytes they hold.
+ * Lists the memory of bytes @skip .. @skip + @len of a request or bio in @segments, at most @room
+ * elements, and returns the number of elements; *@covered is the number of bytes they hold.
  */
 unsigned int vbd_request_segments(struct request *rq, unsigned int skip, unsigned int len,
 				  struct bio_vec *segments, unsigned int room,
 				  unsigned int *covered);
+unsigned int vbd_bio_segments(struct bio *bio, unsigned int skip, unsigned int len,
+			      struct bio_vec *segments, unsigned int room, unsigned int *covered);
 
 /* Kernel address of the first byte of @segment, and flush_dcache_page() for all its pages. */
 void *vbd_segment_address(const struct bio_vec *segment);

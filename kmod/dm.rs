@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! vbd_dm: device-mapper targets over overlaybd layers on block devices.
+//!
+//! The engine is that of vbd.ko, from the same files; only the two ends differ: bios come from
+//! device-mapper instead of requests from a disk, and layers lie on block devices.
+
+#![deny(unsafe_code)]
+
+mod backing;
+mod block;
+mod codec;
+mod error;
+#[allow(missing_docs)]
+pub mod format;
+mod layer;
+mod pool;
+mod stack;
+mod stats;
+mod target;
+mod transfer;
+
+/// The only `unsafe` of the module, shared with vbd.ko but for the ends.
+#[allow(unsafe_code)]
+mod sys {
+    pub(crate) mod codec;
+    pub(crate) mod crc;
+    pub(crate) mod dm;
+    pub(crate) mod file;
+    mod generated;
+    mod job;
+    pub(crate) mod log;
+    pub(crate) mod pages;
+    mod workqueue;
+}
+
+use kernel::prelude::*;
+use sys::dm::Registration;
+use target::{LsmtKind, StackTarget, ZFileKind};
+
+module! {
+    type: Module,
+    name: "vbd_dm",
+    authors: ["The vbd authors"],
+    description: "device-mapper targets over overlaybd layers",
+    license: "GPL",
+    alias: ["dm-zfile_target", "dm-lsmt_target"],
+}
+
+/// The loaded module.
+struct Module {
+    _zfile: Registration<StackTarget<ZFileKind>>,
+    _lsmt: Registration<StackTarget<LsmtKind>>,
+}
+
+impl kernel::Module for Module {
+    fn init(_module: &'static ThisModule) -> Result<Self> {
+        Ok(Self {
+            _zfile: Registration::new()?,
+            _lsmt: Registration::new()?,
+        })
+    }
+}

@@ -1,0 +1,597 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! device-mapper targets that serve reads by workers.
+//!
+//! Mainline has no Rust abstraction for targets. C header: `include/linux/device-mapper.h`.
+
+use super::file::File;
+use super::generated;
+use super::job::{Job, Owner};
+use super::pages::{Memory, Pages, SegmentList};
+use super::workqueue::WorkQueue;
+use core::marker::PhantomData;
+use core::ops::Range;
+use core::ptr::NonNull;
+use kernel::bindings;
+use kernel::error::to_result;
+use kernel::ffi::{c_char, c_int, c_uint};
+use kernel::fmt;
+use kernel::prelude::*;
+use kernel::str::CStr;
+use kernel::types::Opaque;
+
+/// Bytes in a sector.
+const SECTOR: u64 = 512;
+
+/// A kind of target.
+pub(crate) trait Target: Sized + Send + Sync + 'static {
+    /// The name in tables.
+    const NAME: &'static CStr;
+
+    /// Version of the table's syntax.
+    const VERSION: [u32; 3];
+
+    /// The target's own data in each bio.
+    type BioData: Default + Send + Sync;
+
+    /// Makes a target from the words of its table line.
+    fn new(table: &mut Table<'_>, words: &[&CStr]) -> Result<Self, Refusal>;
+
+    /// Looks at a new bio and prepares its data; returns how many workers shall serve it.
+    ///
+    /// Must not sleep. An error ends the bio.
+    fn map(&self, bio: &Bio<'_, Self>) -> Result<u32>;
+
+    /// Serves part of the bio, on a worker. May sleep; allocations do not start I/O.
+    fn serve(&self, bio: &Bio<'_, Self>);
+
+    /// The bio's result, asked for on the last worker to be done with it.
+    fn complete(&self, bio: &Bio<'_, Self>) -> Result;
+
+    /// What `dmsetup status` shows after the target's name.
+    fn status(&self, out: &mut Answer<'_>) -> fmt::Result;
+
+    /// Answers `dmsetup message`.
+    fn message(&self, words: &[&CStr], out: &mut Answer<'_>) -> Result;
+}
+
+/// Why a table line is refused: an errno, and words for the log.
+pub(crate) struct Refusal {
+    pub(crate) errno: Error,
+    pub(crate) text: &'static CStr,
+}
+
+impl Refusal {
+    /// A refusal in words.
+    pub(crate) const fn new(errno: Error, text: &'static CStr) -> Self {
+        Self { errno, text }
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(errno: Error) -> Self {
+        Self::new(errno, c"out of memory or worse")
+    }
+}
+
+/// Text for user space, cut off where there is no more room.
+pub(crate) struct Answer<'a> {
+    room: &'a mut [u8],
+    len: usize,
+}
+
+impl Answer<'_> {
+    /// # Safety
+    ///
+    /// `text` is valid for writes of `room` bytes for `'a`, and nobody else uses them.
+    unsafe fn new<'a>(text: *mut c_char, room: c_uint) -> Answer<'a> {
+        Answer {
+            // SAFETY: By this function's requirements.
+            room: unsafe { core::slice::from_raw_parts_mut(text.cast(), room as usize) },
+            len: 0,
+        }
+    }
+
+    /// Ends the text with a NUL.
+    fn finish(self) {
+        let end = self.len.min(self.room.len().saturating_sub(1));
+        if let Some(byte) = self.room.get_mut(end) {
+            *byte = 0;
+        }
+    }
+}
+
+impl core::fmt::Write for Answer<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let rest = self.room.get_mut(self.len..).unwrap_or_default();
+        let len = text.len().min(rest.len());
+        for (to, from) in rest.iter_mut().zip(text.as_bytes()) {
+            *to = *from;
+        }
+        self.len = self.len.saturating_add(len);
+        Ok(())
+    }
+}
+
+/// The table that a new target is going to be part of.
+pub(crate) struct Table<'a> {
+    ti: NonNull<generated::dm_target>,
+    devices: &'a mut Devices,
+}
+
+/// Devices that a target has open, as its table gives them.
+///
+/// # Invariants
+///
+/// Each was got from device-mapper for `ti` and not yet put.
+struct Devices {
+    ti: NonNull<generated::dm_target>,
+    open: KVec<NonNull<generated::dm_dev>>,
+}
+
+// SAFETY: Devices are put by whoever destroys the target, on any thread.
+unsafe impl Send for Devices {}
+// SAFETY: Shared references give away the devices' names only.
+unsafe impl Sync for Devices {}
+
+impl Drop for Devices {
+    fn drop(&mut self) {
+        for device in &self.open {
+            // SAFETY: Got for `ti`, and put just once, by the type invariant.
+            unsafe { generated::dm_put_device(self.ti.as_ptr(), device.as_ptr()) };
+        }
+    }
+}
+
+impl Devices {
+    /// A device's name as tables show it: `<major>:<minor>`.
+    fn name(&self, number: usize) -> &str {
+        self.open.get(number).map_or("", |device| {
+            // SAFETY: Open by the type invariant; the name is NUL-terminated and constant.
+            let name = unsafe { &(*device.as_ptr()).name };
+            CStr::from_bytes_until_nul(name)
+                .ok()
+                .and_then(|name| name.to_str().ok())
+                .unwrap_or("")
+        })
+    }
+}
+
+impl Table<'_> {
+    /// Bytes that the table line gives the target.
+    pub(crate) fn bytes(&self) -> u64 {
+        // SAFETY: The target is being constructed.
+        unsafe { (*self.ti.as_ptr()).len }.saturating_mul(SECTOR)
+    }
+
+    /// Whether the table is for a read-only device.
+    pub(crate) fn is_read_only(&self) -> bool {
+        // SAFETY: The target is being constructed.
+        let mode = unsafe { generated::dm_table_get_mode((*self.ti.as_ptr()).table) };
+        mode & !generated::VBD_BLK_OPEN_READ == 0
+    }
+
+    /// Opens the block device that `path` or `<major>:<minor>` names.
+    ///
+    /// device-mapper keeps it open until the target goes.
+    pub(crate) fn open(&mut self, path: &CStr) -> Result<File> {
+        self.devices.open.reserve(1, GFP_KERNEL)?;
+        let mut device = core::ptr::null_mut();
+        // SAFETY: The target is being constructed; the path is NUL-terminated.
+        to_result(unsafe {
+            generated::dm_get_device(
+                self.ti.as_ptr(),
+                path.as_char_ptr(),
+                generated::VBD_BLK_OPEN_READ,
+                &mut device,
+            )
+        })?;
+        let device: NonNull<generated::dm_dev> = NonNull::new(device).ok_or(ENODEV)?;
+        // INVARIANT: Got for `ti`. There is room, so this does not fail.
+        self.devices.open.push(device, GFP_KERNEL)?;
+        // SAFETY: A device that device-mapper has got is open.
+        let file = unsafe { (*device.as_ptr()).bdev_file };
+        // SAFETY: Open, as above.
+        let file = NonNull::new(unsafe { bindings::get_file(file) }).ok_or(ENODEV)?;
+        // INVARIANT: Open for reading; the reference just taken is the value's.
+        Ok(File(file))
+    }
+}
+
+/// A target and what it needs to run: `dm_target.private`.
+struct Private<T> {
+    // Dropped in this order: work ends, then the target, then its devices.
+    workers: WorkQueue,
+    target: T,
+    /// The words of the table line.
+    words: KVec<KVec<u8>>,
+    devices: Devices,
+}
+
+/// A bio that the target owns and that has not ended.
+///
+/// # Invariants
+///
+/// `bio` is mapped to a target `T`, and its per-bio data is initialised; it is not ended during `'a`.
+pub(crate) struct Bio<'a, T: Target> {
+    bio: NonNull<bindings::bio>,
+    _bio: PhantomData<&'a T>,
+}
+
+/// Memory that device-mapper allocates with each bio.
+#[repr(C)]
+struct PerBio<T: Target> {
+    private: *const Private<T>,
+    /// Byte of the target at which the bio begins.
+    start: u64,
+    job: Job<BioJob<T>>,
+}
+
+impl<T: Target> Bio<'_, T> {
+    /// The caller guarantees the type's invariant.
+    fn new(bio: NonNull<bindings::bio>) -> Self {
+        Self {
+            bio,
+            _bio: PhantomData,
+        }
+    }
+
+    /// Whether this is a read; nothing else is served by a read-only device.
+    pub(crate) fn is_read(&self) -> bool {
+        // SAFETY: Valid by the type invariant; the field does not change before the end.
+        let flags = unsafe { (*self.bio.as_ptr()).bi_opf };
+        flags & ((1 << bindings::REQ_OP_BITS) - 1) == bindings::req_op_REQ_OP_READ
+    }
+
+    /// Bytes of the target that the bio is about.
+    pub(crate) fn range(&self) -> Range<u64> {
+        // SAFETY: Initialised by the type invariant; the bio is not advanced before the end.
+        let (start, len) = unsafe {
+            (
+                (*per_bio::<T>(self.bio)).start,
+                (*self.bio.as_ptr()).bi_iter.bi_size,
+            )
+        };
+        start..start.saturating_add(u64::from(len))
+    }
+
+    /// The target's data.
+    pub(crate) fn data(&self) -> &T::BioData {
+        // SAFETY: Initialised by the type invariant, and not ended meanwhile.
+        unsafe { Job::<BioJob<T>>::data(self.bio) }
+    }
+}
+
+impl<T: Target> Memory for Bio<'_, T> {
+    fn pages<'a>(&'a self, range: &Range<u64>, list: &'a mut SegmentList) -> Pages<'a> {
+        let whole = self.range();
+        let start = range.start.clamp(whole.start, whole.end);
+        let end = range.end.clamp(start, whole.end);
+        // Inside a bio, which has at most u32::MAX bytes.
+        let (skip, len) = ((start - whole.start) as u32, (end - start) as u32);
+        // SAFETY: The bio is not ended while `self` is borrowed.
+        unsafe {
+            list.fill(|segments, room, covered| {
+                generated::vbd_bio_segments(self.bio.as_ptr(), skip, len, segments, room, covered)
+            })
+        }
+    }
+}
+
+/// The memory that device-mapper has allocated with `bio`.
+fn per_bio<T: Target>(bio: NonNull<bindings::bio>) -> *mut PerBio<T> {
+    // SAFETY: Only bios that device-mapper maps to a target of this module come here, and those
+    // have this much (`per_io_data_size`).
+    unsafe { generated::dm_per_bio_data(bio.as_ptr(), core::mem::size_of::<PerBio<T>>()) }.cast()
+}
+
+/// A bio as the owner of a job.
+struct BioJob<T>(PhantomData<T>);
+
+// SAFETY: The memory is allocated with the bio, and goes with it.
+unsafe impl<T: Target> Owner for BioJob<T> {
+    type Raw = bindings::bio;
+    type Data = T::BioData;
+
+    fn job(bio: NonNull<bindings::bio>) -> *mut Job<Self> {
+        per_bio::<T>(bio)
+            .wrapping_byte_add(core::mem::offset_of!(PerBio<T>, job))
+            .cast()
+    }
+
+    unsafe fn serve(bio: NonNull<bindings::bio>) {
+        // SAFETY: Initialised by `map`; the target outlives its bios.
+        let private = unsafe { &*(*per_bio::<T>(bio)).private };
+        // INVARIANT: Not ended while this worker is at it.
+        private.target.serve(&Bio::new(bio));
+    }
+
+    unsafe fn complete(bio: NonNull<bindings::bio>) {
+        // SAFETY: Initialised by `map`; the target outlives its bios.
+        let private = unsafe { &*(*per_bio::<T>(bio)).private };
+        // INVARIANT: All workers are done with the bio, and it is ended below.
+        let result = private.target.complete(&Bio::new(bio));
+        // SAFETY: Nobody else refers to the bio or its data any more.
+        unsafe {
+            Job::<Self>::exit(bio);
+            (*bio.as_ptr()).bi_status = status(result);
+            bindings::bio_endio(bio.as_ptr());
+        }
+    }
+}
+
+fn status(result: Result) -> bindings::blk_status_t {
+    match result {
+        Ok(()) => 0,
+        // SAFETY: Translates a number.
+        Err(error) => unsafe { bindings::errno_to_blk_status(error.to_errno()) },
+    }
+}
+
+/// A kind of target that tables can name, until this is dropped.
+///
+/// # Invariants
+///
+/// The type is registered, and nothing moves it.
+pub(crate) struct Registration<T: Target> {
+    kind: KBox<Opaque<generated::target_type>>,
+    _target: PhantomData<T>,
+}
+
+// SAFETY: A type may be unregistered from any thread.
+unsafe impl<T: Target> Send for Registration<T> {}
+// SAFETY: Shared references give nothing away.
+unsafe impl<T: Target> Sync for Registration<T> {}
+
+impl<T: Target> Registration<T> {
+    /// Registers the kind of target.
+    pub(crate) fn new() -> Result<Self> {
+        let kind = generated::target_type {
+            name: T::NAME.as_char_ptr(),
+            // Tables with such a target pin the module.
+            module: (&raw const bindings::__this_module).cast_mut(),
+            version: T::VERSION,
+            ctr: Some(Self::ctr),
+            dtr: Some(Self::dtr),
+            map: Some(Self::map),
+            status: Some(Self::status),
+            message: Some(Self::message),
+            io_hints: Some(io_hints),
+            ..Default::default()
+        };
+        let kind = KBox::new(Opaque::new(kind), GFP_KERNEL)?;
+        // SAFETY: The type is complete, and its address final.
+        to_result(unsafe { generated::dm_register_target(kind.get()) })?;
+        // INVARIANT: Registered just now; a box does not move what it holds.
+        Ok(Self {
+            kind,
+            _target: PhantomData,
+        })
+    }
+
+    /// # Safety
+    ///
+    /// Called by device-mapper with a new target and the words of its table line.
+    unsafe extern "C" fn ctr(
+        ti: *mut generated::dm_target,
+        argc: c_uint,
+        argv: *mut *mut c_char,
+    ) -> c_int {
+        // SAFETY: By this function's requirements.
+        let (ti, words) = unsafe { (NonNull::new_unchecked(ti), words(argc, argv)) };
+        match words
+            .map_err(Refusal::from)
+            .and_then(|words| Self::construct(ti, &words))
+        {
+            Ok(private) => {
+                // SAFETY: The target is being constructed; `dtr` takes the box back.
+                unsafe {
+                    (*ti.as_ptr()).private = KBox::into_raw(private).cast();
+                    (*ti.as_ptr()).per_io_data_size = core::mem::size_of::<PerBio<T>>() as u32;
+                }
+                0
+            }
+            Err(refusal) => {
+                // SAFETY: The target is being constructed; the text is static.
+                unsafe { (*ti.as_ptr()).error = refusal.text.as_char_ptr().cast_mut() };
+                refusal.errno.to_errno()
+            }
+        }
+    }
+
+    fn construct(
+        ti: NonNull<generated::dm_target>,
+        words: &[&CStr],
+    ) -> Result<KBox<Private<T>>, Refusal> {
+        // INVARIANT: No devices yet.
+        let mut devices = Devices {
+            ti,
+            open: KVec::new(),
+        };
+        let mut table = Table {
+            ti,
+            devices: &mut devices,
+        };
+        let target = T::new(&mut table, words)?;
+        let mut kept = KVec::with_capacity(words.len(), GFP_KERNEL).map_err(Error::from)?;
+        for word in words {
+            let mut copy = KVec::new();
+            copy.extend_from_slice(word.to_bytes(), GFP_KERNEL)
+                .map_err(Error::from)?;
+            kept.push(copy, GFP_KERNEL).map_err(Error::from)?;
+        }
+        let private = Private {
+            workers: WorkQueue::new(T::NAME)?,
+            target,
+            words: kept,
+            devices,
+        };
+        Ok(KBox::new(private, GFP_KERNEL).map_err(Error::from)?)
+    }
+
+    /// # Safety
+    ///
+    /// Called by device-mapper with a target that `ctr` has made and that has no bios left.
+    unsafe extern "C" fn dtr(ti: *mut generated::dm_target) {
+        // SAFETY: Boxed by `ctr`, and not used afterwards.
+        drop(unsafe { KBox::from_raw((*ti).private.cast::<Private<T>>()) });
+    }
+
+    /// # Safety
+    ///
+    /// Called by device-mapper with a live target and a bio with memory for its data.
+    unsafe extern "C" fn map(ti: *mut generated::dm_target, bio: *mut bindings::bio) -> c_int {
+        const SUBMITTED: c_int = generated::DM_MAPIO_SUBMITTED as c_int;
+        const KILL: c_int = generated::DM_MAPIO_KILL as c_int;
+
+        // SAFETY: By this function's requirements.
+        let (bio, private) = unsafe {
+            (
+                NonNull::new_unchecked(bio),
+                (*ti).private.cast::<Private<T>>(),
+            )
+        };
+        // SAFETY: The memory is the bio's, and nobody uses it yet; a bio lies inside its target.
+        unsafe {
+            let sector = (*bio.as_ptr()).bi_iter.bi_sector.wrapping_sub((*ti).begin);
+            let data = per_bio::<T>(bio);
+            (&raw mut (*data).private).write(private);
+            (&raw mut (*data).start).write(sector.saturating_mul(SECTOR));
+            Job::<BioJob<T>>::init(bio);
+        }
+        // SAFETY: The target is live.
+        let private = unsafe { &*private };
+        // INVARIANT: Initialised just now, and given to nobody before this reference is gone.
+        match private.target.map(&Bio::new(bio)) {
+            Ok(workers) => {
+                // SAFETY: Initialised above, and not touched afterwards.
+                unsafe { Job::<BioJob<T>>::start(bio, workers, &private.workers) };
+                SUBMITTED
+            }
+            Err(_) => {
+                // SAFETY: Initialised above, and never started.
+                unsafe { Job::<BioJob<T>>::exit(bio) };
+                KILL
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// Called by device-mapper with a live target and room for text.
+    unsafe extern "C" fn status(
+        ti: *mut generated::dm_target,
+        kind: generated::status_type_t,
+        _flags: c_uint,
+        text: *mut c_char,
+        room: c_uint,
+    ) {
+        use core::fmt::Write;
+
+        // SAFETY: By this function's requirements.
+        let (private, mut out) = unsafe {
+            (
+                &*(*ti).private.cast::<Private<T>>(),
+                Answer::new(text, room),
+            )
+        };
+        // Writing to an answer cannot fail, it cuts off.
+        let _ = match kind {
+            generated::status_type_t_STATUSTYPE_INFO => private.target.status(&mut out),
+            generated::status_type_t_STATUSTYPE_TABLE => private.table(&mut out),
+            _ => write!(
+                out,
+                "target_name={},target_version={}.{}.{};",
+                T::NAME.to_str().unwrap_or(""),
+                T::VERSION[0],
+                T::VERSION[1],
+                T::VERSION[2]
+            ),
+        };
+        out.finish();
+    }
+
+    /// # Safety
+    ///
+    /// Called by device-mapper with a live target, words, and room for an answer.
+    unsafe extern "C" fn message(
+        ti: *mut generated::dm_target,
+        argc: c_uint,
+        argv: *mut *mut c_char,
+        text: *mut c_char,
+        room: c_uint,
+    ) -> c_int {
+        /// There is an answer to show.
+        const ANSWERED: c_int = 1;
+
+        // SAFETY: By this function's requirements.
+        let (private, words, mut out) = unsafe {
+            (
+                &*(*ti).private.cast::<Private<T>>(),
+                words(argc, argv),
+                Answer::new(text, room),
+            )
+        };
+        match words.and_then(|words| private.target.message(&words, &mut out)) {
+            Ok(()) => {
+                out.finish();
+                ANSWERED
+            }
+            Err(error) => error.to_errno(),
+        }
+    }
+}
+
+impl<T: Target> Drop for Registration<T> {
+    fn drop(&mut self) {
+        // SAFETY: Registered by the type invariant. Tables pin the module, so there are none.
+        unsafe { generated::dm_unregister_target(self.kind.get()) };
+    }
+}
+
+impl<T> Private<T> {
+    /// The table line, with devices as device-mapper names them.
+    fn table(&self, out: &mut Answer<'_>) -> fmt::Result {
+        use core::fmt::Write;
+
+        for (i, pair) in self.words.chunks(2).enumerate() {
+            let bytes = pair.get(1).map_or(&[][..], |word| word.as_slice());
+            let space = if i == 0 { "" } else { " " };
+            write!(
+                out,
+                "{space}{} {}",
+                self.devices.name(i),
+                core::str::from_utf8(bytes).unwrap_or("")
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// `target_type.io_hints`: sectors can be read one by one, whatever the layers lie on.
+///
+/// # Safety
+///
+/// Called by device-mapper with limits to write.
+unsafe extern "C" fn io_hints(_ti: *mut generated::dm_target, limits: *mut bindings::queue_limits) {
+    // SAFETY: By this function's requirements.
+    unsafe {
+        (*limits).logical_block_size = SECTOR as u32;
+        (*limits).physical_block_size = bindings::PAGE_SIZE as u32;
+        (*limits).io_min = bindings::PAGE_SIZE as u32;
+    }
+}
+
+/// Words that device-mapper passes.
+///
+/// # Safety
+///
+/// `argv` holds `argc` pointers to NUL-terminated text, valid for `'a`.
+unsafe fn words<'a>(argc: c_uint, argv: *mut *mut c_char) -> Result<KVec<&'a CStr>> {
+    let mut words = KVec::with_capacity(argc as usize, GFP_KERNEL)?;
+    for i in 0..argc as usize {
+        // SAFETY: By this function's requirements.
+        words.push(unsafe { CStr::from_char_ptr(*argv.add(i)) }, GFP_KERNEL)?;
+    }
+    Ok(words)
+}

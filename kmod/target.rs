@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `zfile_target` and `lsmt_target`: layers on block devices, composed by `dmsetup`.
+//!
+//!     0 <sectors> zfile_target <device> <bytes of the ZFile>
+//!     0 <sectors> lsmt_target <device> <bytes> [<device> <bytes> …]        bottom layer first
+//!
+//! The first shows what a compressed file holds, the second a stack of layers as a disk; the layers
+//! of the second may be compressed and wrapped themselves.
+
+use crate::backing::Backing;
+use crate::codec::Codecs;
+use crate::format::limits::MAX_LAYERS;
+use crate::stack::{OpenError, Options, Stack};
+use crate::stats::Stats;
+use crate::sys::dm::{Answer, Bio, Refusal, Table, Target};
+use crate::transfer::{Progress, Transfer};
+use core::fmt::Write;
+use kernel::fmt;
+use kernel::prelude::*;
+use kernel::str::{BStr, CStr};
+use kernel::sync::Arc;
+
+/// What a kind of target makes of its devices.
+pub(crate) trait Kind: Send + Sync + 'static {
+    /// The name in tables.
+    const NAME: &'static CStr;
+
+    /// Devices that a table line may name.
+    const MAX_DEVICES: usize;
+
+    /// Opens the devices' contents, bottom first.
+    fn open(
+        backings: KVec<Backing>,
+        codecs: Arc<Codecs>,
+        stats: Arc<Stats>,
+    ) -> Result<Stack, OpenError>;
+}
+
+/// `zfile_target`.
+pub(crate) struct ZFileKind;
+
+impl Kind for ZFileKind {
+    const NAME: &'static CStr = c"zfile_target";
+    const MAX_DEVICES: usize = 1;
+
+    fn open(
+        backings: KVec<Backing>,
+        codecs: Arc<Codecs>,
+        stats: Arc<Stats>,
+    ) -> Result<Stack, OpenError> {
+        Stack::open_zfile(backings, codecs, stats)
+    }
+}
+
+/// `lsmt_target`.
+pub(crate) struct LsmtKind;
+
+impl Kind for LsmtKind {
+    const NAME: &'static CStr = c"lsmt_target";
+    const MAX_DEVICES: usize = MAX_LAYERS;
+
+    fn open(
+        backings: KVec<Backing>,
+        codecs: Arc<Codecs>,
+        stats: Arc<Stats>,
+    ) -> Result<Stack, OpenError> {
+        let options = Options {
+            size: 0,
+            verify: true,
+        };
+        Stack::open(backings, options, codecs, stats)
+    }
+}
+
+/// A target of one kind.
+pub(crate) struct StackTarget<K> {
+    transfer: Transfer,
+    stats: Arc<Stats>,
+    _kind: core::marker::PhantomData<K>,
+}
+
+impl<K: Kind> Target for StackTarget<K> {
+    const NAME: &'static CStr = K::NAME;
+    const VERSION: [u32; 3] = [1, 0, 0];
+    type BioData = Progress;
+
+    fn new(table: &mut Table<'_>, words: &[&CStr]) -> Result<Self, Refusal> {
+        if words.is_empty() || words.len() % 2 != 0 {
+            return Err(Refusal::new(
+                EINVAL,
+                c"wanted: <device> <bytes> for each layer",
+            ));
+        }
+        if words.len() / 2 > K::MAX_DEVICES {
+            return Err(Refusal::new(EINVAL, c"too many devices"));
+        }
+        if !table.is_read_only() {
+            return Err(Refusal::new(EINVAL, c"the device must be read-only"));
+        }
+
+        let mut backings = KVec::with_capacity(words.len() / 2, GFP_KERNEL).map_err(Error::from)?;
+        for pair in words.chunks_exact(2) {
+            let [device, bytes] = pair else {
+                continue;
+            };
+            let bytes = bytes.to_str().ok().and_then(|text| text.parse().ok());
+            let bytes = bytes.ok_or(Refusal::new(EINVAL, c"<bytes> is not a number"))?;
+            let file = table
+                .open(device)
+                .map_err(|errno| Refusal::new(errno, c"a device cannot be opened"))?;
+            let file = Arc::new(file, GFP_KERNEL).map_err(Error::from)?;
+            let backing = Backing::new(file, bytes).ok_or(Refusal::new(
+                EINVAL,
+                c"a device is smaller than its <bytes>",
+            ))?;
+            backings.push(backing, GFP_KERNEL).map_err(Error::from)?;
+        }
+
+        let codecs = Arc::new(Codecs::new()?, GFP_KERNEL).map_err(Error::from)?;
+        let stats = Arc::new(Stats::new(), GFP_KERNEL).map_err(Error::from)?;
+        let stack = K::open(backings, codecs, stats.clone()).map_err(|error| {
+            report(words, &error);
+            Refusal::new(
+                error.fault.errno(),
+                c"the layers cannot be opened, as the line before this one says",
+            )
+        })?;
+        if table.bytes() > stack.disk_bytes() {
+            pr_err!(
+                "{}: the table has {} bytes, the layers have {}\n",
+                BStr::from_bytes(K::NAME.to_bytes()),
+                table.bytes(),
+                stack.disk_bytes()
+            );
+            return Err(Refusal::new(EINVAL, c"the table is larger than the layers"));
+        }
+        let stack = Arc::new(stack, GFP_KERNEL).map_err(Error::from)?;
+        Ok(Self {
+            transfer: Transfer::new(stack)?,
+            stats,
+            _kind: core::marker::PhantomData,
+        })
+    }
+
+    fn map(&self, bio: &Bio<'_, Self>) -> Result<u32> {
+        if !bio.is_read() {
+            return Err(EROFS);
+        }
+        Ok(self.transfer.begin(bio.data(), bio.range()))
+    }
+
+    fn serve(&self, bio: &Bio<'_, Self>) {
+        self.transfer.serve(bio, bio.data());
+    }
+
+    fn complete(&self, bio: &Bio<'_, Self>) -> Result {
+        if bio.data().failed() {
+            self.stats.errors.inc();
+            return Err(EIO);
+        }
+        Ok(())
+    }
+
+    fn status(&self, out: &mut Answer<'_>) -> fmt::Result {
+        let stack = self.transfer.stack();
+        write!(
+            out,
+            "layers {} bytes {} segments {}",
+            stack.layers(),
+            stack.virtual_size(),
+            stack.segments()
+        )
+    }
+
+    fn message(&self, words: &[&CStr], out: &mut Answer<'_>) -> Result {
+        match words {
+            [word] if word.to_bytes() == b"stats" => self.stats.show(out).map_err(|_| EIO),
+            _ => Err(EINVAL),
+        }
+    }
+}
+
+/// Tells in the log what was wrong with which device.
+fn report(words: &[&CStr], error: &OpenError) {
+    match error.layer {
+        Some(number) => {
+            let device = words
+                .chunks_exact(2)
+                .nth(number)
+                .and_then(|pair| pair.first())
+                .map_or(&[][..], |device| device.to_bytes());
+            pr_err!(
+                "layer {} ({}): {}\n",
+                number,
+                BStr::from_bytes(device),
+                error.fault
+            );
+        }
+        None => pr_err!("{}\n", error.fault),
+    }
+}
