@@ -2,9 +2,12 @@
 
 //! The cases, one file a theme. A new theme is a new file here and a new row in `THEMES`.
 
+mod fixtures;
 mod machine;
+mod support;
 
 use crate::case::Case;
 
 /// Every theme with its cases.
-pub(crate) const THEMES: &[(&str, &[Case])] = &[("machine", machine::CASES)];
+pub(crate) const THEMES: &[(&str, &[Case])] =
+    &[("machine", machine::CASES), ("fixtures", fixtures::CASES)];

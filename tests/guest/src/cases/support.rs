@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
+
+//! What the cases share.
+
+pub(super) mod content;
+pub(super) mod device;
+pub(super) mod digest;
+pub(super) mod kmsg;
+pub(super) mod layers;
+pub(super) mod read;
+pub(super) mod scratch;
+pub(super) mod tool;
