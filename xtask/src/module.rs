@@ -83,6 +83,8 @@ pub(crate) fn build(kit: &Kit, deny_warnings: bool, verbose: bool) -> Result<Pat
 pub(crate) fn make(kit: &Kit, directory: &Path) -> Command {
     let mut command = kit.command(&[directory], directory, "make");
     command.arg("--no-print-directory").arg(run::jobs());
+    // A named pipe would be named by process number, and every kit's programs are numbered from 1.
+    command.arg("--jobserver-style=pipe");
     command.arg(format!("KDIR={}", kit.kdir()));
     command
 }
