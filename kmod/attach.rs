@@ -9,6 +9,7 @@ use crate::format::limits::{MAX_VIRTUAL_SIZE, SECTOR};
 use crate::stack::{OpenError, Options, Stack};
 use crate::stats::Stats;
 use crate::sys::file::File;
+use crate::sys::open::Identity;
 use kernel::debugfs::Dir;
 use kernel::fmt;
 use kernel::id_pool::IdPool;
@@ -20,8 +21,9 @@ use kernel::sync::{new_mutex, Arc, Mutex};
 /// namespace, and the user's right to read it, are settled when it is given.
 pub(crate) struct Source {
     file: Arc<File>,
-    /// Path, or `fd <n>`, for messages.
+    /// Path, as given or as found for a descriptor; `fd <n>` if none is known.
     label: KVec<u8>,
+    identity: Identity,
 }
 
 impl Source {
@@ -32,23 +34,34 @@ impl Source {
         text.push(0, GFP_KERNEL)?;
         let file = File::open(CStr::from_bytes_with_nul(&text).map_err(|_| EINVAL)?)?;
         let _ = text.pop();
-        Ok(Self {
-            file: Arc::new(file, GFP_KERNEL)?,
-            label: text,
-        })
+        Self::new(file, text)
     }
 
     /// The file behind descriptor `fd` of the current process.
     pub(crate) fn from_fd(fd: u32) -> Result<Self> {
-        let mut label = KVec::new();
-        label.extend_from_slice(
-            CString::try_from_fmt(fmt!("fd {fd}"))?.to_bytes(),
-            GFP_KERNEL,
-        )?;
+        let file = File::from_fd(fd)?;
+        // A path may be too long to be told; the file can be read all the same.
+        let label = file.path().or_else(|_| {
+            let mut label = KVec::new();
+            let text = CString::try_from_fmt(fmt!("fd {fd}"))?;
+            label.extend_from_slice(text.to_bytes(), GFP_KERNEL)?;
+            Ok::<_, Error>(label)
+        })?;
+        Self::new(file, label)
+    }
+
+    fn new(file: File, label: KVec<u8>) -> Result<Self> {
+        let identity = file.identity()?;
         Ok(Self {
-            file: Arc::new(File::from_fd(fd)?, GFP_KERNEL)?,
+            file: Arc::new(file, GFP_KERNEL)?,
             label,
+            identity,
         })
+    }
+
+    /// Which file it is, whatever it is called.
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
     }
 
     /// What to call the file in messages.

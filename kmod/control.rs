@@ -7,18 +7,19 @@
 //!
 //! Lock order: `Slot::inner`, then whatever attaching takes.
 
+mod layer;
+
 use crate::attach::{check_size, AttachError, Host, Source};
 use crate::device::Device;
 use crate::format::limits::MAX_LAYERS;
 use crate::stack::Options;
-use crate::sys::configfs::{Attribute, Directory, Hold, Text};
-use core::convert::Infallible;
-use kernel::fmt;
+use crate::sys::configfs::{Attribute, Directory, Hold};
 use kernel::fmt::Write as _;
 use kernel::prelude::*;
 use kernel::str::CStr;
 use kernel::sync::atomic::{Acquire, Atomic, Release};
 use kernel::sync::{new_mutex, Arc, Mutex};
+use layer::LayerDirectory;
 
 /// The top directory: a device in each directory below.
 pub(crate) struct Devices {
@@ -314,78 +315,6 @@ impl Directory for DeviceDirectory {
     fn drop_child(&self, child: &LayerDirectory) {
         let mut inner = self.slot.inner.lock();
         inner.layers.retain(|(number, _)| *number != child.number);
-    }
-}
-
-/// `vbd/<name>/<n>`: layer n of a device, 0 = bottom.
-///
-/// A device that is on keeps its layers open by itself, so removing their directories is no harm.
-pub(crate) struct LayerDirectory {
-    slot: Arc<Slot>,
-    number: u8,
-}
-
-impl LayerDirectory {
-    fn set(&self, source: Result<Source>, label: &[u8]) -> Result {
-        let mut inner = self.slot.inner.lock();
-        let number = self.number;
-        let settings = inner.settings()?;
-        match source {
-            Ok(source) => {
-                let source = Arc::new(source, GFP_KERNEL)?;
-                let entry = settings.layers.iter_mut().find(|(n, _)| *n == number);
-                entry.ok_or(ENOENT)?.1 = Some(source);
-                Ok(())
-            }
-            Err(errno) => {
-                let error = AttachError::unopened(usize::from(number), label, errno);
-                settings.error = Some(error);
-                Err(errno)
-            }
-        }
-    }
-
-    fn show(&self, text: &mut Text<'_>) -> fmt::Result {
-        let inner = self.slot.inner.lock();
-        let entry = inner.layers.iter().find(|(n, _)| *n == self.number);
-        match entry {
-            Some((_, Some(source))) => {
-                text.push(source.label())?;
-                text.push(b"\n")
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-impl Directory for LayerDirectory {
-    const ATTRIBUTES: &'static [Attribute<Self>] = &[
-        Attribute {
-            name: c"path",
-            show: |this, text| this.show(text),
-            store: Some(|this, _, bytes| {
-                // Only the line's end is not the path's: spaces may well be.
-                let path = bytes.strip_suffix(b"\n").unwrap_or(bytes);
-                this.set(Source::from_path(path), path)
-            }),
-        },
-        Attribute {
-            name: c"fd",
-            show: |this, text| this.show(text),
-            store: Some(|this, _, bytes| {
-                let fd = u32::try_from(number(bytes)?).map_err(|_| EBADF)?;
-                this.set(Source::from_fd(fd), bytes.trim_ascii())
-            }),
-        },
-    ];
-    type Child = Infallible;
-
-    fn make_child(&self, _name: &CStr) -> Result<Infallible> {
-        Err(EPERM)
-    }
-
-    fn drop_child(&self, child: &Infallible) {
-        match *child {}
     }
 }
 

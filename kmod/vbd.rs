@@ -39,7 +39,7 @@ mod sys {
     mod job;
     pub(crate) mod log;
     pub(crate) mod mq;
-    mod open;
+    pub(crate) mod open;
     pub(crate) mod pages;
     pub(crate) mod param;
     mod workqueue;

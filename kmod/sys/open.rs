@@ -1,16 +1,35 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Opening files for use inside the kernel.
+//! Opening files for use inside the kernel, and telling which files they are.
 //!
-//! C header: `include/linux/fs.h`.
+//! C headers: `include/linux/fs.h`, `include/linux/stat.h`.
 
 use super::file::File;
 use super::generated;
 use core::ptr::NonNull;
 use kernel::bindings;
-use kernel::error::from_err_ptr;
+use kernel::error::{from_err_ptr, to_result};
+use kernel::fmt;
 use kernel::prelude::*;
 use kernel::str::CStr;
+
+/// Which file a file is, in the words of `stat()`: equal for all names of one file, in any mount
+/// namespace. Shown as `<major>:<minor> <inode> <bytes>`.
+pub(crate) struct Identity {
+    dev: bindings::dev_t,
+    ino: u64,
+    size: i64,
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (major, minor) = (self.dev >> MINOR_BITS, self.dev & ((1 << MINOR_BITS) - 1));
+        write!(f, "{major}:{minor} {} {}", self.ino, self.size)
+    }
+}
+
+/// Bits of a device number that are its minor: `MINORBITS`.
+const MINOR_BITS: u32 = 20;
 
 impl File {
     /// Opens `path` for reading, in the mount namespace and with the credentials of the caller.
@@ -57,5 +76,35 @@ impl File {
             bindings::S_IFDIR => Err(EISDIR),
             _ => Err(EINVAL),
         }
+    }
+
+    /// The file's path, as the caller would have to write it; ` (deleted)` at its end if it has none
+    /// any more.
+    pub(crate) fn path(&self) -> Result<KVec<u8>> {
+        let mut page = KVec::from_elem(0_u8, bindings::PAGE_SIZE, GFP_KERNEL)?;
+        // SAFETY: The file is open by the type invariant, and the buffer has as many bytes as said.
+        let text = from_err_ptr(unsafe {
+            bindings::file_path(self.0.as_ptr(), page.as_mut_ptr().cast(), page.len() as i32)
+        })?;
+        // SAFETY: NUL-terminated text, somewhere in the page.
+        let text = unsafe { CStr::from_char_ptr(text) }.to_bytes();
+        let mut path = KVec::with_capacity(text.len(), GFP_KERNEL)?;
+        path.extend_from_slice(text, GFP_KERNEL)?;
+        Ok(path)
+    }
+
+    /// Which file this is.
+    pub(crate) fn identity(&self) -> Result<Identity> {
+        let mut stat: bindings::kstat = pin_init::zeroed();
+        // SAFETY: The file is open by the type invariant, so its path is that of a file.
+        to_result(unsafe {
+            let path = &raw const (*self.0.as_ptr()).__bindgen_anon_1.f_path;
+            bindings::vfs_getattr(path, &mut stat, bindings::STATX_BASIC_STATS, 0)
+        })?;
+        Ok(Identity {
+            dev: stat.dev,
+            ino: stat.ino,
+            size: stat.size,
+        })
     }
 }
