@@ -6,6 +6,7 @@ use crate::backing::Backing;
 use crate::codec::Codecs;
 use crate::device::Device;
 use crate::format::limits::{MAX_VIRTUAL_SIZE, SECTOR};
+use crate::pool::InlinePool;
 use crate::stack::{OpenError, Options, Stack};
 use crate::stats::Stats;
 use crate::sys::file::File;
@@ -133,6 +134,8 @@ impl From<Error> for AttachError {
 #[pin_data]
 pub(crate) struct Host {
     codecs: Arc<Codecs>,
+    /// [`None`] when submitters shall never serve reads themselves.
+    inline: Option<Arc<InlinePool>>,
     debugfs: Dir,
     /// Numbers of disks in use.
     #[pin]
@@ -143,13 +146,18 @@ pub(crate) struct Host {
 const FIRST_NUMBERS: usize = 64;
 
 impl Host {
-    /// No devices yet.
-    pub(crate) fn new() -> Result<Arc<Self>> {
+    /// No devices yet. `inline` says whether submitters may serve reads themselves.
+    pub(crate) fn new(inline: bool) -> Result<Arc<Self>> {
         let codecs = Arc::new(Codecs::new()?, GFP_KERNEL)?;
+        let inline = match inline {
+            true => Some(Arc::new(InlinePool::new()?, GFP_KERNEL)?),
+            false => None,
+        };
         let numbers = IdPool::with_capacity(FIRST_NUMBERS, GFP_KERNEL)?;
         Arc::pin_init(
             pin_init!(Self {
                 codecs,
+                inline,
                 debugfs: Dir::new(c"vbd"),
                 numbers <- new_mutex!(numbers, "vbd_numbers"),
             }),
@@ -176,7 +184,13 @@ impl Host {
             .map_err(|error| AttachError::unreadable(sources, &error))?;
         let stack = Arc::new(stack, GFP_KERNEL).map_err(Error::from)?;
         let number = DiskNumber::new(self.clone())?;
-        Ok(Device::new(number, stack, stats, &self.debugfs)?)
+        Ok(Device::new(
+            number,
+            stack,
+            stats,
+            self.inline.clone(),
+            &self.debugfs,
+        )?)
     }
 }
 

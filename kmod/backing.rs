@@ -37,6 +37,29 @@ impl Backing {
         whole(offset, done, len)
     }
 
+    /// As [`Self::read_pages`], but only what the page cache has, and without waiting.
+    pub(crate) fn read_pages_cached(
+        &self,
+        offset: u64,
+        pages: &mut Pages<'_>,
+        len: usize,
+    ) -> Result<(), Fault> {
+        if pages.copy_cached(&self.file, offset, len) {
+            Ok(())
+        } else {
+            Err(Fault::WouldWait)
+        }
+    }
+
+    /// As [`ReadAt::read_exact_at`], but only what the page cache has, and without waiting.
+    pub(crate) fn read_cached(&self, offset: u64, buf: &mut [u8]) -> Result<(), Fault> {
+        if self.file.read_cached(offset, buf) {
+            Ok(())
+        } else {
+            Err(Fault::WouldWait)
+        }
+    }
+
     /// Forgets what the page cache holds of a range, so that the next read asks the storage.
     pub(crate) fn forget(&self, offset: u64, len: usize) {
         self.file.drop_cache(offset, len as u64);

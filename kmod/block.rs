@@ -8,7 +8,8 @@
 use crate::backing::Backing;
 use crate::codec::Codecs;
 use crate::error::Fault;
-use crate::format::zfile::{self, JumpTable, Run, ZFile};
+use crate::format::checksum::BLOCK_CRC_BYTES;
+use crate::format::zfile::{self, Algorithm, JumpTable, Output, Run, ZFile};
 use crate::format::{self, ReadAt, Rule, Window};
 use crate::stats::Stats;
 use crate::sys::crc::Crc32c;
@@ -19,6 +20,9 @@ use kernel::prelude::*;
 /// Stored bytes that one read fetches at most, unless a single block takes more.
 const FETCH_BYTES: usize = 64 * 1024;
 
+/// Bytes that are decoded for one I/O at most where its submitter waits: some microseconds.
+const INLINE_DECODED: usize = 16 * 1024;
+
 /// What decoding needs besides memory; the same for all reads of a device.
 #[derive(Clone, Copy)]
 pub(crate) struct Decoding<'a> {
@@ -26,6 +30,19 @@ pub(crate) struct Decoding<'a> {
     pub(crate) stats: &'a Stats,
     /// Whether block checksums are verified.
     pub(crate) verify: bool,
+    /// How far the read may go.
+    pub(crate) effort: Effort,
+}
+
+/// What a read may do to get at its bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// Everything, on a worker.
+    Full,
+    /// No waiting and little work, in the context of whoever submits: what the page cache has, as
+    /// long as decoding it is quick. [`Fault::WouldWait`] says that this is not enough, and that
+    /// the read is to be done again on a worker; errors are found and counted there.
+    Inline,
 }
 
 /// A compressed layer's blocks and where they are stored.
@@ -39,6 +56,8 @@ pub(crate) struct BlockBuffers {
     fetch: KVVec<u8>,
     /// What `fetch` holds: blocks of a layer.
     fetched: Option<(u8, Run)>,
+    /// Bytes that may still be decoded with [`Effort::Inline`].
+    inline_left: usize,
     bounce: KVVec<u8>,
     /// What `bounce` holds: a decoded block of a layer.
     decoded: Option<(u8, u64)>,
@@ -53,9 +72,20 @@ impl BlockBuffers {
         } else {
             max_stored.max(FETCH_BYTES)
         };
+        Self::with_room(fetch, max_decoded, flags)
+    }
+
+    /// Memory for reads with [`Effort::Inline`], whatever the layers.
+    pub(crate) fn for_inline() -> Result<Self> {
+        let fetch = Algorithm::Lz4.bound(INLINE_DECODED as u32) as usize + BLOCK_CRC_BYTES;
+        Self::with_room(fetch, INLINE_DECODED, GFP_KERNEL)
+    }
+
+    fn with_room(fetch: usize, max_decoded: usize, flags: Flags) -> Result<Self> {
         Ok(Self {
             fetch: KVVec::from_elem(0, fetch, flags)?,
             fetched: None,
+            inline_left: INLINE_DECODED,
             bounce: KVVec::from_elem(0, max_decoded, flags)?,
             decoded: None,
         })
@@ -65,6 +95,7 @@ impl BlockBuffers {
     pub(crate) fn clear(&mut self) {
         self.fetched = None;
         self.decoded = None;
+        self.inline_left = INLINE_DECODED;
     }
 }
 
@@ -192,6 +223,7 @@ impl Reader<'_> {
             buffers.decoded = None;
             let result = match bounce.get_mut(..self.blocks.zfile.decoded_len(block)) {
                 Some(dst) => self.load(block, buffers, &mut Chunk::from(dst)),
+                None if self.decoding.effort == Effort::Inline => Err(Fault::WouldWait),
                 None => Err(outside.into()),
             };
             buffers.bounce = bounce;
@@ -211,6 +243,9 @@ impl Reader<'_> {
         buffers: &mut BlockBuffers,
         dst: &mut Chunk<'_>,
     ) -> Result<(), Fault> {
+        if self.decoding.effort == Effort::Inline {
+            return self.load_inline(block, buffers, dst);
+        }
         let mut last = self.last;
         if let Err(fault) = self.attempt(block, last, buffers, dst) {
             // Once more from the storage, this block alone, in case the page cache holds the error
@@ -228,6 +263,41 @@ impl Reader<'_> {
         Ok(())
     }
 
+    /// Decodes block `block` into `dst` if it is cached and quick to decode.
+    fn load_inline(
+        &self,
+        block: u64,
+        buffers: &mut BlockBuffers,
+        dst: &mut Chunk<'_>,
+    ) -> Result<(), Fault> {
+        // ZSTD takes several times as long, and a context that might have to be waited for.
+        if self.blocks.zfile.algorithm != Algorithm::Lz4 {
+            return Err(Fault::WouldWait);
+        }
+        buffers.inline_left = buffers
+            .inline_left
+            .checked_sub(dst.len())
+            .ok_or(Fault::WouldWait)?;
+        let stored = self.fetch(block, self.last, buffers)?;
+        self.unpack(stored, dst).map_err(|_| Fault::WouldWait)?;
+        self.decoding.stats.blocks_decoded.inc();
+        Ok(())
+    }
+
+    /// Checks and decodes what is stored of a block.
+    fn unpack(&self, stored: &[u8], dst: &mut Chunk<'_>) -> Result<(), Rule> {
+        let mut codecs = self.decoding.codecs;
+        let verify = self.decoding.verify;
+        zfile::unpack(
+            &self.blocks.zfile,
+            &Crc32c,
+            &mut codecs,
+            verify,
+            stored,
+            dst,
+        )
+    }
+
     fn attempt(
         &self,
         block: u64,
@@ -236,17 +306,8 @@ impl Reader<'_> {
         dst: &mut Chunk<'_>,
     ) -> Result<(), Fault> {
         let stored = self.fetch(block, last, buffers)?;
-        let mut codecs = self.decoding.codecs;
         let stats = self.decoding.stats;
-        zfile::unpack(
-            &self.blocks.zfile,
-            &Crc32c,
-            &mut codecs,
-            self.decoding.verify,
-            stored,
-            dst,
-        )
-        .map_err(|rule| {
+        self.unpack(stored, dst).map_err(|rule| {
             match rule {
                 Rule::ZFileBlockCrc => stats.crc_errors.inc(),
                 _ => stats.decode_errors.inc(),
@@ -272,10 +333,24 @@ impl Reader<'_> {
             Some((layer, run)) if layer == self.layer && run.contains(block) => run,
             _ => {
                 buffers.fetched = None;
-                let run = Run::new(&table, block, last, buffers.fetch.len()).ok_or(outside)?;
+                let room = buffers.fetch.len();
+                let run = match Run::new(&table, block, last, room) {
+                    Some(run) => run,
+                    // The memory for this effort is smaller than some blocks.
+                    None if self.decoding.effort == Effort::Inline => return Err(Fault::WouldWait),
+                    None => return Err(outside.into()),
+                };
                 let dst = buffers.fetch.get_mut(..run.len).ok_or(outside)?;
-                self.decoding.stats.backing_reads.inc();
-                self.backing.read_exact_at(run.offset, dst)?;
+                match self.decoding.effort {
+                    Effort::Full => {
+                        self.decoding.stats.backing_reads.inc();
+                        self.backing.read_exact_at(run.offset, dst)?;
+                    }
+                    Effort::Inline => self
+                        .backing
+                        .inner()
+                        .read_cached(self.backing.offset().saturating_add(run.offset), dst)?,
+                }
                 buffers.fetched = Some((self.layer, run));
                 run
             }

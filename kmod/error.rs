@@ -17,6 +17,8 @@ pub(crate) enum Fault {
     Read { offset: u64, errno: Error },
     /// The backing file ends before what should be there.
     Short { offset: u64 },
+    /// Going on would mean waiting, or more work than may be done here; not an error of anything.
+    WouldWait,
     /// A compressed file was wanted, and this is none.
     #[allow(dead_code, reason = "only device-mapper asks for one")]
     NotCompressed,
@@ -38,6 +40,7 @@ impl Fault {
             },
             Self::Read { errno, .. } | Self::Kernel(errno) => *errno,
             Self::Short { .. } => EIO,
+            Self::WouldWait => EAGAIN,
             Self::NotCompressed => EINVAL,
         }
     }
@@ -58,6 +61,7 @@ impl fmt::Display for Fault {
             Self::Short { offset } => {
                 write!(f, "file offset {offset}: the file ends early (truncated)")
             }
+            Self::WouldWait => write!(f, "would have to wait"),
             Self::NotCompressed => write!(f, "zfile offset 0: no magic: not a compressed file"),
             Self::Kernel(errno) => write!(f, "{errno:?}"),
         }

@@ -3,7 +3,7 @@
 //! One layer: a backing file, perhaps a tar wrapper, perhaps compressed blocks.
 
 use crate::backing::Backing;
-use crate::block::{BlockBuffers, Blocks, Decoding};
+use crate::block::{BlockBuffers, Blocks, Decoding, Effort};
 use crate::error::Fault;
 use crate::format::lsmt::{self, Lsmt, Segment};
 use crate::format::{tar, zfile, ReadAt, Window};
@@ -141,6 +141,9 @@ impl Layer {
         let at = self.backing.offset().saturating_add(offset);
         let file = self.backing.inner();
 
+        if decoding.effort == Effort::Inline {
+            return file.read_pages_cached(at, pages, len);
+        }
         decoding.stats.backing_reads.inc();
         let start = pages.clone();
         if file.read_pages(at, pages, len).is_err() {

@@ -10,14 +10,47 @@ use crate::block::BlockBuffers;
 use crate::sys::pages::SegmentList;
 use kernel::alloc::flags::__GFP_NOWARN;
 use kernel::alloc::Flags;
-use kernel::cpu::nr_cpu_ids;
+use kernel::cpu::{nr_cpu_ids, CpuId};
 use kernel::prelude::*;
-use kernel::sync::{new_condvar, new_mutex, CondVar, Mutex};
+use kernel::sync::{new_condvar, new_mutex, new_spinlock, CondVar, Mutex, SpinLock};
 
 /// What one worker needs to serve a part of a request.
 pub(crate) struct Scratch {
     pub(crate) segments: SegmentList,
     pub(crate) buffers: BlockBuffers,
+}
+
+/// Scratch for reads in the context of their submitters, one a CPU, shared by all devices.
+///
+/// A set is held with a spinlock, so its holder neither sleeps nor is preempted; and nobody waits
+/// for one.
+pub(crate) struct InlinePool {
+    slots: KVec<Pin<KBox<SpinLock<Scratch>>>>,
+}
+
+impl InlinePool {
+    /// Allocates all sets: about 40 KiB a CPU.
+    pub(crate) fn new() -> Result<Self> {
+        let count = nr_cpu_ids() as usize;
+        let mut slots = KVec::with_capacity(count, GFP_KERNEL)?;
+        for _ in 0..count {
+            let scratch = Scratch {
+                segments: SegmentList::new(GFP_KERNEL)?,
+                buffers: BlockBuffers::for_inline()?,
+            };
+            let slot = KBox::pin_init(new_spinlock!(scratch, "vbd_inline"), GFP_KERNEL)?;
+            slots.push(slot, GFP_KERNEL)?;
+        }
+        Ok(Self { slots })
+    }
+
+    /// Runs `f` with this CPU's set, unless that is in use.
+    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut Scratch) -> R) -> Option<R> {
+        let here = CpuId::current().as_u32() as usize;
+        let mut scratch = self.slots.get(here)?.try_lock()?;
+        scratch.buffers.clear();
+        Some(f(&mut scratch))
+    }
 }
 
 /// Sizes that the buffers of a stack's device need, in bytes.

@@ -2,9 +2,10 @@
 
 //! From the block layer's request to a transfer, and back to its end.
 
+use crate::pool::InlinePool;
 use crate::stack::Stack;
 use crate::sys::mq::{Completion, Operations, Request};
-use crate::transfer::{Progress, Transfer};
+use crate::transfer::{Progress, Transfer, Verdict};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -15,9 +16,9 @@ pub(crate) struct Queue {
 
 impl Queue {
     /// A queue that serves `stack`.
-    pub(crate) fn new(stack: Arc<Stack>) -> Result<Self> {
+    pub(crate) fn new(stack: Arc<Stack>, inline: Option<Arc<InlinePool>>) -> Result<Self> {
         Ok(Self {
-            transfer: Transfer::new(stack)?,
+            transfer: Transfer::new(stack, inline)?,
         })
     }
 }
@@ -25,11 +26,11 @@ impl Queue {
 impl Operations for Queue {
     type RequestData = Progress;
 
-    fn queue_rq(&self, rq: &Request<'_, Self>) -> Result<u32> {
+    fn queue_rq(&self, rq: &Request<'_, Self>) -> Result<Verdict> {
         if !rq.is_read() {
             return Err(EROFS);
         }
-        Ok(self.transfer.begin(rq.data(), rq.range()))
+        Ok(self.transfer.begin(rq, rq.data(), rq.range()))
     }
 
     fn serve(&self, rq: &Request<'_, Self>) {

@@ -3,7 +3,7 @@
 //! A stack of layers: opened together, merged into one index, read as one disk.
 
 use crate::backing::Backing;
-use crate::block::{BlockBuffers, Decoding};
+use crate::block::{BlockBuffers, Decoding, Effort};
 use crate::codec::Codecs;
 use crate::error::Fault;
 use crate::format::lsmt::{self, Cursor, Merge, Piece, PieceKind, Pieces, Segment};
@@ -71,6 +71,7 @@ impl Stack {
             codecs: &codecs,
             stats: &stats,
             verify: options.verify,
+            effort: Effort::Full,
         };
         let count = backings.len();
         if count == 0 {
@@ -119,6 +120,7 @@ impl Stack {
             codecs: &codecs,
             stats: &stats,
             verify: true,
+            effort: Effort::Full,
         };
         let mut layers = KVec::with_capacity(1, GFP_KERNEL)?;
         for backing in backings {
@@ -201,17 +203,19 @@ impl Stack {
         }
     }
 
-    /// Reads `pages.len()` bytes of the disk from byte `start` into pages.
+    /// Reads `pages.len()` bytes of the disk from byte `start` into pages, with `effort`.
     pub(crate) fn read(
         &self,
         start: u64,
         pages: &mut Pages<'_>,
         buffers: &mut BlockBuffers,
+        effort: Effort,
     ) -> Result<(), Fault> {
         let decoding = Decoding {
             codecs: &self.codecs,
             stats: &self.stats,
             verify: self.verify,
+            effort,
         };
         let end = start.saturating_add(pages.len() as u64);
         match &self.map {

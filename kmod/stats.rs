@@ -53,6 +53,10 @@ stats! {
     requests,
     /// Bytes asked for by them.
     bytes,
+    /// Requests served at once, in the context of whoever submitted them.
+    inline,
+    /// Requests served by workers.
+    queued,
     /// Requests that ended with an error in whole or part.
     errors,
     /// Reads of backing files.

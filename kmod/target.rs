@@ -11,10 +11,11 @@
 use crate::backing::Backing;
 use crate::codec::Codecs;
 use crate::format::limits::MAX_LAYERS;
+use crate::pool::InlinePool;
 use crate::stack::{OpenError, Options, Stack};
 use crate::stats::Stats;
 use crate::sys::dm::{Answer, Bio, Refusal, Table, Target};
-use crate::transfer::{Progress, Transfer};
+use crate::transfer::{Progress, Transfer, Verdict};
 use core::fmt::Write;
 use kernel::fmt;
 use kernel::prelude::*;
@@ -136,18 +137,19 @@ impl<K: Kind> Target for StackTarget<K> {
             return Err(Refusal::new(EINVAL, c"the table is larger than the layers"));
         }
         let stack = Arc::new(stack, GFP_KERNEL).map_err(Error::from)?;
+        let inline = Arc::new(InlinePool::new()?, GFP_KERNEL).map_err(Error::from)?;
         Ok(Self {
-            transfer: Transfer::new(stack)?,
+            transfer: Transfer::new(stack, Some(inline))?,
             stats,
             _kind: core::marker::PhantomData,
         })
     }
 
-    fn map(&self, bio: &Bio<'_, Self>) -> Result<u32> {
+    fn map(&self, bio: &Bio<'_, Self>) -> Result<Verdict> {
         if !bio.is_read() {
             return Err(EROFS);
         }
-        Ok(self.transfer.begin(bio.data(), bio.range()))
+        Ok(self.transfer.begin(bio, bio.data(), bio.range()))
     }
 
     fn serve(&self, bio: &Bio<'_, Self>) {

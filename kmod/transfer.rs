@@ -2,12 +2,14 @@
 
 //! The read route of an I/O: parts of it in turn, each one's memory filled from the stack.
 //!
-//! An I/O is cut into parts that workers take one after the other, so that a large one is decoded
-//! by several CPUs. [`Progress`] is the place where the next part begins; taking a part moves it on
+//! What needs neither waiting nor much work is served at once, where the I/O is submitted; everything
+//! else goes to workers. There an I/O is cut into parts that they take one after the other, so that
+//! a large one is decoded by several CPUs. [`Progress`] is the place where the next part begins; taking a part moves it on
 //! atomically.
 
+use crate::block::Effort;
 use crate::error::Fault;
-use crate::pool::{Pool, Scratch};
+use crate::pool::{InlinePool, Pool, Scratch};
 use crate::stack::Stack;
 use crate::sys::log;
 use crate::sys::pages::Memory;
@@ -18,6 +20,17 @@ use kernel::sync::Arc;
 
 /// Bytes of a part, unless a block makes it a little longer: the largest decoding unit.
 const PART_BYTES: u64 = 64 * 1024;
+
+/// Bytes of an I/O that is served in the context of its submitter, at most.
+const INLINE_BYTES: u64 = 128 * 1024;
+
+/// What an I/O needs to go on.
+pub(crate) enum Verdict {
+    /// Nothing: it is served.
+    Served,
+    /// This many workers.
+    Workers(u32),
+}
 
 /// How far workers have come with an I/O.
 pub(crate) struct Progress {
@@ -49,13 +62,19 @@ impl Progress {
 pub(crate) struct Transfer {
     stack: Arc<Stack>,
     pool: Pin<KBox<Pool>>,
+    /// [`None`] when submitters shall never serve anything themselves.
+    inline: Option<Arc<InlinePool>>,
 }
 
 impl Transfer {
     /// Reads of `stack`.
-    pub(crate) fn new(stack: Arc<Stack>) -> Result<Self> {
+    pub(crate) fn new(stack: Arc<Stack>, inline: Option<Arc<InlinePool>>) -> Result<Self> {
         let pool = Pool::new(stack.buffer_sizes())?;
-        Ok(Self { stack, pool })
+        Ok(Self {
+            stack,
+            pool,
+            inline,
+        })
     }
 
     /// The stack.
@@ -63,17 +82,27 @@ impl Transfer {
         &self.stack
     }
 
-    /// Prepares `progress` for an I/O on bytes `range` of the disk; returns how many workers have
-    /// something to do.
-    pub(crate) fn begin(&self, progress: &Progress, range: Range<u64>) -> u32 {
+    /// Takes a new I/O on bytes `range` of the disk: serves it at once if that takes neither waiting
+    /// nor much work, else prepares `progress` for workers. Never sleeps.
+    pub(crate) fn begin(
+        &self,
+        io: &impl Memory,
+        progress: &Progress,
+        range: Range<u64>,
+    ) -> Verdict {
         let len = range.end.saturating_sub(range.start);
         let stats = self.stack.stats();
         stats.requests.inc();
         stats.bytes.add(len);
+        if len <= INLINE_BYTES && self.read_inline(io, range.clone()) {
+            stats.inline.inc();
+            return Verdict::Served;
+        }
+        stats.queued.inc();
         progress.next.store(range.start, Relaxed);
         progress.end.store(range.end, Relaxed);
         progress.failed.store(false, Relaxed);
-        u32::try_from(len.div_ceil(PART_BYTES)).unwrap_or(u32::MAX)
+        Verdict::Workers(u32::try_from(len.div_ceil(PART_BYTES)).unwrap_or(u32::MAX))
     }
 
     /// Serves parts of an I/O until none is left to take.
@@ -99,18 +128,38 @@ impl Transfer {
         None
     }
 
+    /// Fills the memory for bytes `range` of the disk with what needs no waiting; false if that is
+    /// not all.
+    fn read_inline(&self, io: &impl Memory, mut range: Range<u64>) -> bool {
+        let Some(pool) = &self.inline else {
+            return false;
+        };
+        pool.with(|scratch| {
+            while !range.is_empty() {
+                match self.step(io, &range, scratch, Effort::Inline) {
+                    Ok(done) => range.start = range.start.saturating_add(done),
+                    Err(_) => return false,
+                }
+            }
+            true
+        })
+        .unwrap_or(false)
+    }
+
     /// Fills the memory for bytes `range` of the disk.
     ///
     /// Any fault becomes `EIO`, told in the log as far as the log's rate limit allows.
     pub(crate) fn read(&self, io: &impl Memory, mut range: Range<u64>) -> Result {
         self.pool.with(|scratch| {
             while !range.is_empty() {
-                let done = self.step(io, &range, scratch).map_err(|fault| {
-                    if log::allowed() {
-                        pr_err!("read of bytes {}..{}: {}\n", range.start, range.end, fault);
-                    }
-                    EIO
-                })?;
+                let done = self
+                    .step(io, &range, scratch, Effort::Full)
+                    .map_err(|fault| {
+                        if log::allowed() {
+                            pr_err!("read of bytes {}..{}: {}\n", range.start, range.end, fault);
+                        }
+                        EIO
+                    })?;
                 range.start = range.start.saturating_add(done);
             }
             Ok(())
@@ -123,6 +172,7 @@ impl Transfer {
         io: &impl Memory,
         range: &Range<u64>,
         scratch: &mut Scratch,
+        effort: Effort,
     ) -> Result<u64, Fault> {
         let Scratch { segments, buffers } = scratch;
         let mut pages = io.pages(range, segments);
@@ -131,7 +181,7 @@ impl Transfer {
             // An I/O has memory for each of its bytes; without progress there must be an end.
             return Err(EIO.into());
         }
-        self.stack.read(range.start, &mut pages, buffers)?;
+        self.stack.read(range.start, &mut pages, buffers, effort)?;
         Ok(len)
     }
 }

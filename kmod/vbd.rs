@@ -69,6 +69,10 @@ module! {
             default: 1,
             description: "verify block checksums: 1 or 0",
         },
+        inline: u8 {
+            default: 1,
+            description: "serve cached reads where they are submitted: 1, or 0 for tests",
+        },
     },
 }
 
@@ -81,7 +85,7 @@ struct Module {
 
 impl kernel::Module for Module {
     fn init(_module: &'static ThisModule) -> Result<Self> {
-        let host = Host::new()?;
+        let host = Host::new(*module_parameters::inline.value() != 0)?;
         let device = match sys::param::BACKFILE.value() {
             [] => None,
             backfile => Some(attach_parameters(&host, backfile).map_err(|error| error.report())?),

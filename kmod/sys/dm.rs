@@ -9,6 +9,7 @@ use super::generated;
 use super::job::{Job, Owner};
 use super::pages::{Memory, Pages, SegmentList};
 use super::workqueue::WorkQueue;
+use crate::transfer::Verdict;
 use core::marker::PhantomData;
 use core::ops::Range;
 use core::ptr::NonNull;
@@ -37,10 +38,10 @@ pub(crate) trait Target: Sized + Send + Sync + 'static {
     /// Makes a target from the words of its table line.
     fn new(table: &mut Table<'_>, words: &[&CStr]) -> Result<Self, Refusal>;
 
-    /// Looks at a new bio and prepares its data; returns how many workers shall serve it.
+    /// Takes a new bio: serves it, or says how many workers shall.
     ///
     /// Must not sleep. An error ends the bio.
-    fn map(&self, bio: &Bio<'_, Self>) -> Result<u32>;
+    fn map(&self, bio: &Bio<'_, Self>) -> Result<Verdict>;
 
     /// Serves part of the bio, on a worker. May sleep; allocations do not start I/O.
     fn serve(&self, bio: &Bio<'_, Self>);
@@ -463,7 +464,15 @@ impl<T: Target> Registration<T> {
         let private = unsafe { &*private };
         // INVARIANT: Initialised just now, and given to nobody before this reference is gone.
         match private.target.map(&Bio::new(bio)) {
-            Ok(workers) => {
+            Ok(Verdict::Served) => {
+                // SAFETY: Initialised above, never started, and given to nobody.
+                unsafe {
+                    Job::<BioJob<T>>::exit(bio);
+                    bindings::bio_endio(bio.as_ptr());
+                }
+                SUBMITTED
+            }
+            Ok(Verdict::Workers(workers)) => {
                 // SAFETY: Initialised above, and not touched afterwards.
                 unsafe { Job::<BioJob<T>>::start(bio, workers, &private.workers) };
                 SUBMITTED

@@ -54,6 +54,25 @@ impl File {
         Ok(done)
     }
 
+    /// Copies `len` bytes from byte `offset` to `to`, if the page cache has all of them; never sleeps.
+    ///
+    /// # Safety
+    ///
+    /// `to` is valid for writes of `len` bytes.
+    pub(super) unsafe fn copy_cached(&self, offset: u64, to: *mut u8, len: usize) -> bool {
+        let Ok(position) = position(offset, len).map(|_| offset as bindings::loff_t) else {
+            return false;
+        };
+        // SAFETY: The file is open by the type invariant; `to` by this function's requirements.
+        unsafe { generated::vbd_copy_cached(self.0.as_ptr(), position, to.cast(), len) }
+    }
+
+    /// Fills `buf` from byte `offset`, if the page cache has all of it; never sleeps.
+    pub(crate) fn read_cached(&self, offset: u64, buf: &mut [u8]) -> bool {
+        // SAFETY: The slice is valid for writes of its length.
+        unsafe { self.copy_cached(offset, buf.as_mut_ptr(), buf.len()) }
+    }
+
     /// One read from byte `offset` into `iter`; returns the bytes read. May sleep.
     ///
     /// # Safety

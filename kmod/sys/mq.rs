@@ -5,8 +5,8 @@
 //! Mainline's `kernel::block::mq` cannot walk the pages of a request, end it later with an error,
 //! or give it data of the driver's. C header: `include/linux/blk-mq.h`.
 //!
-//! A request's way: the block layer calls [`Operations::queue_rq`], which must not sleep and says
-//! how many workers shall serve it; each worker calls [`Operations::serve`]; the last one to return
+//! A request's way: the block layer calls [`Operations::queue_rq`], which must not sleep and serves
+//! it or says how many workers shall; each worker calls [`Operations::serve`]; the last one to return
 //! calls [`Operations::complete`] with the one [`Completion`] there is, and whatever becomes of that,
 //! the request ends.
 
@@ -14,6 +14,7 @@ use super::generated;
 use super::job::{Job, Owner};
 use super::pages::{Memory, Pages, SegmentList};
 use super::workqueue::WorkQueue;
+use crate::transfer::Verdict;
 use core::marker::PhantomData;
 use core::ops::{Deref, Range};
 use core::ptr::NonNull;
@@ -31,10 +32,10 @@ pub(crate) trait Operations: Sized + Send + Sync + 'static {
     /// The driver's own data in each request, made once and used again.
     type RequestData: Default + Send + Sync;
 
-    /// Looks at a new request and prepares its data; returns how many workers shall serve it.
+    /// Takes a new request: serves it, or says how many workers shall.
     ///
     /// Must not sleep. An error ends the request.
-    fn queue_rq(&self, rq: &Request<'_, Self>) -> Result<u32>;
+    fn queue_rq(&self, rq: &Request<'_, Self>) -> Result<Verdict>;
 
     /// Serves part of the request, on a worker. May sleep; allocations do not start I/O.
     fn serve(&self, rq: &Request<'_, Self>);
@@ -307,8 +308,10 @@ impl<T: Operations> TagSet<T> {
         unsafe { bindings::blk_mq_start_request(rq.as_ptr()) };
         // INVARIANT: Started just now, and given to nobody before this reference is gone.
         match queue.driver.queue_rq(&Request::new(rq)) {
+            // SAFETY: Started above and given to nobody.
+            Ok(Verdict::Served) => unsafe { bindings::blk_mq_end_request(rq.as_ptr(), 0) },
             // SAFETY: Initialised by `init_request`; a request that blk-mq hands out is not under way.
-            Ok(workers) => unsafe {
+            Ok(Verdict::Workers(workers)) => unsafe {
                 Job::<RequestJob<T>>::start(rq, workers, &queue.workers);
             },
             // Returning an error would say that the request was not started; it is ended instead.

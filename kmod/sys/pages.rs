@@ -200,6 +200,18 @@ impl Pages<'_> {
         });
     }
 
+    /// Copies `len` bytes of `file` from byte `offset` into the pages and moves on, if the page cache
+    /// has all of them; never sleeps. If it has not, some may have been copied.
+    pub(crate) fn copy_cached(&mut self, file: &File, offset: u64, len: usize) -> bool {
+        let mut good = len <= self.len;
+        self.each_chunk(len, |done, chunk| {
+            let at = offset.saturating_add(done as u64);
+            // SAFETY: The chunk is valid for writes of its length.
+            good = good && unsafe { file.copy_cached(at, chunk.as_ptr(), chunk.len) };
+        });
+        good
+    }
+
     fn each_chunk(&mut self, len: usize, mut f: impl FnMut(usize, &mut Chunk<'_>)) {
         let len = len.min(self.len);
         let mut done = 0;

@@ -6,8 +6,10 @@
 #include <linux/bvec.h>
 #include <linux/fs.h>
 #include <linux/highmem.h>
+#include <linux/pagemap.h>
 #include <linux/ratelimit.h>
 #include <linux/sched/mm.h>
+#include <linux/swap.h>
 
 #include "shim.h"
 
@@ -38,6 +40,32 @@ umode_t vbd_file_mode(const struct file *file)
 loff_t vbd_file_size(const struct file *file)
 {
 	return i_size_read(file->f_mapping->host);
+}
+
+bool vbd_copy_cached(struct file *file, loff_t pos, void *to, size_t len)
+{
+	while (len) {
+		struct folio *folio = filemap_get_folio(file->f_mapping, pos >> PAGE_SHIFT);
+		size_t offset, part;
+		bool good;
+
+		if (IS_ERR(folio))
+			return false;
+		offset = offset_in_folio(folio, pos);
+		part = min(folio_size(folio) - offset, len);
+		good = folio_test_uptodate(folio) && !folio_contain_hwpoisoned_page(folio);
+		if (good) {
+			memcpy(to, folio_address(folio) + offset, part);
+			folio_mark_accessed(folio);
+		}
+		folio_put(folio);
+		if (!good)
+			return false;
+		pos += part;
+		to += part;
+		len -= part;
+	}
+	return true;
 }
 
 /* What is left to list: bytes to skip, bytes wanted, and places in the list. */

@@ -28,6 +28,12 @@ umode_t vbd_file_mode(const struct file *file);
 loff_t vbd_file_size(const struct file *file);
 
 /*
+ * Copies @len bytes of @file from byte @pos to @to, if all of them are in the page cache and up to
+ * date; never sleeps. A false return may leave part of them copied.
+ */
+bool vbd_copy_cached(struct file *file, loff_t pos, void *to, size_t len);
+
+/*
  * Lists the memory of bytes @skip .. @skip + @len of a request or bio in @segments, at most @room
  * elements, and returns the number of elements; *@covered is the number of bytes they hold.
  */
