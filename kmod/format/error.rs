@@ -154,6 +154,8 @@ rules! {
     ZFileBlockDecode: "zfile", Corrupt, "block does not decompress";
     /// Block decodes to a wrong length.
     ZFileBlockLength: "zfile", Corrupt, "block decompresses to a wrong length";
+    /// An LZ4 block whose output is not defined by its input.
+    ZFileBlockUndefined: "zfile", Corrupt, "LZ4 block copies from a place before its own output";
     /// A read past the end of the decompressed file.
     ZFileReadBounds: "zfile", Corrupt, "read past the end of the decompressed file";
 
@@ -177,6 +179,23 @@ rules! {
     LsmtRange: "lsmt", Corrupt, "index record points outside the data area";
     /// Virtual size over the limit.
     LsmtSizeLimit: "lsmt", TooLarge, "virtual size is beyond the limit";
+
+    /// Too small to be a file of a writable layer.
+    WritableTooSmall: "writable", NotALayer, "too small for a header";
+    /// Header magic.
+    WritableMagic: "writable", NotALayer, "no layer magic at the start: no part of a writable layer";
+    /// Header flags of a data file.
+    WritableDataFlags: "writable", NotALayer, "header flags must say header of a data file";
+    /// Header flags of an index file.
+    WritableIndexFlags: "writable", NotALayer, "header flags must say header of an index file, not sealed";
+    /// Place of the records.
+    WritableIndexOffset: "writable", Corrupt, "records must begin right after the header";
+    /// Record count over the limit.
+    WritableRecordLimit: "writable", TooLarge, "number of records is beyond the limit";
+    /// Virtual size over the limit.
+    WritableSizeLimit: "writable", TooLarge, "virtual size is beyond the limit";
+    /// Record points before the data area.
+    WritableRange: "writable", Corrupt, "record points into the header of the data file";
 
     /// No layer at all.
     StackEmpty: "stack", NotALayer, "a stack needs at least one layer";

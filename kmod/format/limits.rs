@@ -22,6 +22,9 @@ pub const MAX_BLOCKS: u64 = 1_000_000_000;
 /// Records in the index of one layer, padding included: upstream's own limit since August 2026.
 pub const MAX_INDEX_RECORDS: u64 = 1_000_000;
 
+/// Records in the index file of a writable layer: upstream's own limit.
+pub const MAX_LOG_RECORDS: u64 = 128_000_000;
+
 /// Records in the merged index of a stack: 256 MiB of memory at 16 bytes each.
 ///
 /// Upstream stops at 128,000,000, which would let an attach pin 2 GiB of kernel memory. A 50 GB

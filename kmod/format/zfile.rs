@@ -5,10 +5,12 @@
 mod block;
 mod header;
 mod jump;
+mod lz4;
 
 pub use self::block::{read_blocks, unpack, Codec, Output, Run};
 pub use self::header::{
-    probe, Algorithm, Header, ZFile, FLAG_DATA_FILE, FLAG_DIGEST, FLAG_HEADER, FLAG_OVERWRITTEN,
-    FLAG_SEALED, HEADER_BYTES, MAGIC0, MAGIC1,
+    inspect, probe, Algorithm, Header, ZFile, FLAG_DATA_FILE, FLAG_DIGEST, FLAG_HEADER,
+    FLAG_OVERWRITTEN, FLAG_SEALED, HEADER_BYTES, MAGIC0, MAGIC1,
 };
-pub use self::jump::{load_jump_table, Group, JumpTable, Stored, GROUP_BLOCKS};
+pub use self::jump::{check_length, load_jump_table, Group, JumpTable, Stored, GROUP_BLOCKS};
+pub use self::lz4::check_lz4;

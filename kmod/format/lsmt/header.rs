@@ -64,7 +64,8 @@ pub struct Header {
 }
 
 impl Header {
-    fn has_magic(&self) -> bool {
+    /// Whether both magics are right.
+    pub fn has_magic(&self) -> bool {
         self.magic0 == MAGIC0 && self.magic1 == MAGIC1
     }
 }
@@ -83,12 +84,13 @@ pub struct Lsmt {
 }
 
 /// Offset of `flags`, for error messages.
-const FLAGS_AT: u64 = 28;
-const INDEX_OFFSET_AT: u64 = 32;
+pub(super) const FLAGS_AT: u64 = 28;
+pub(super) const INDEX_OFFSET_AT: u64 = 32;
 const INDEX_SIZE_AT: u64 = 40;
-const VIRTUAL_SIZE_AT: u64 = 48;
+pub(super) const VIRTUAL_SIZE_AT: u64 = 48;
 
-fn read_header<S: ReadAt>(src: &S, at: u64) -> Result<Header, S::Error> {
+/// The structure at byte `at`; what it says is not checked.
+pub fn read_header<S: ReadAt>(src: &S, at: u64) -> Result<Header, S::Error> {
     let mut bytes = [0u8; core::mem::size_of::<Header>()];
     src.read_exact_at(at, &mut bytes)?;
     // The length is the structure's own, so this cannot fail.
@@ -98,6 +100,17 @@ fn read_header<S: ReadAt>(src: &S, at: u64) -> Result<Header, S::Error> {
 
 /// Checks header and trailer of a sealed layer and returns what the index needs.
 pub fn probe<S: ReadAt>(src: &S) -> Result<Lsmt, S::Error> {
+    inspect(src, Err)
+}
+
+/// As [`probe`], but goes on after a broken rule where `broken` answers [`Ok`].
+///
+/// A source that is too small and a trailer without magic leave nothing to go on with. After
+/// [`Rule::LsmtIndexLimit`] or [`Rule::LsmtIndexBounds`] the index is not to be read.
+pub fn inspect<S: ReadAt>(
+    src: &S,
+    mut broken: impl FnMut(Error) -> Result<(), Error>,
+) -> Result<Lsmt, S::Error> {
     let size = src.size();
     // Header and trailer never overlap: the smallest legal layer is both, with no data.
     let trailer_at = size
@@ -107,11 +120,16 @@ pub fn probe<S: ReadAt>(src: &S) -> Result<Lsmt, S::Error> {
 
     let header = read_header(src, 0)?;
     if !header.has_magic() {
-        return Err(Error::new(Rule::LsmtHeaderMagic, 0, u64::from(header_word(&header))).into());
+        let word = u64::from(header_word(&header));
+        broken(Error::new(Rule::LsmtHeaderMagic, 0, word))?;
     }
     let flags = header.flags.get();
     if flags & FLAG_HEADER == 0 || flags & FLAG_DATA_FILE == 0 {
-        return Err(Error::new(Rule::LsmtHeaderFlags, FLAGS_AT, u64::from(flags)).into());
+        broken(Error::new(
+            Rule::LsmtHeaderFlags,
+            FLAGS_AT,
+            u64::from(flags),
+        ))?;
     }
 
     let trailer = read_header(src, trailer_at)?;
@@ -126,12 +144,20 @@ pub fn probe<S: ReadAt>(src: &S) -> Result<Lsmt, S::Error> {
     }
     let flags = trailer.flags.get();
     if flags & (FLAG_HEADER | FLAG_DATA_FILE | FLAG_SEALED) != FLAG_DATA_FILE | FLAG_SEALED {
-        return Err(Error::new(Rule::LsmtTrailerFlags, at(FLAGS_AT), u64::from(flags)).into());
+        broken(Error::new(
+            Rule::LsmtTrailerFlags,
+            at(FLAGS_AT),
+            u64::from(flags),
+        ))?;
     }
 
     let index_size = trailer.index_size.get();
     if index_size > limits::MAX_INDEX_RECORDS {
-        return Err(Error::new(Rule::LsmtIndexLimit, at(INDEX_SIZE_AT), index_size).into());
+        broken(Error::new(
+            Rule::LsmtIndexLimit,
+            at(INDEX_SIZE_AT),
+            index_size,
+        ))?;
     }
     let index_offset = trailer.index_offset.get();
     // An empty index lies nowhere, so its offset is free.
@@ -144,11 +170,17 @@ pub fn probe<S: ReadAt>(src: &S) -> Result<Lsmt, S::Error> {
                 Rule::LsmtIndexBounds,
                 at(INDEX_OFFSET_AT),
                 index_offset,
-            ))?;
+            ))
+            .map(|_| ())
+            .or_else(&mut broken)?;
     }
     let virtual_size = trailer.virtual_size.get();
     if virtual_size > limits::MAX_VIRTUAL_SIZE {
-        return Err(Error::new(Rule::LsmtSizeLimit, at(VIRTUAL_SIZE_AT), virtual_size).into());
+        broken(Error::new(
+            Rule::LsmtSizeLimit,
+            at(VIRTUAL_SIZE_AT),
+            virtual_size,
+        ))?;
     }
     Ok(Lsmt {
         virtual_size,
@@ -159,7 +191,7 @@ pub fn probe<S: ReadAt>(src: &S) -> Result<Lsmt, S::Error> {
 }
 
 /// The first four bytes, as a value to show where a magic was expected.
-fn header_word(header: &Header) -> u32 {
+pub(super) fn header_word(header: &Header) -> u32 {
     match header.magic0 {
         [a, b, c, d, ..] => u32::from_le_bytes([a, b, c, d]),
     }

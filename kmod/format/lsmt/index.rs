@@ -38,7 +38,8 @@ pub fn load_index<S: ReadAt>(
         for raw in chunk.chunks_exact(RECORD_BYTES) {
             let segment = Segment::from_bytes(raw.try_into().unwrap_or_default());
             if !segment.is_padding() {
-                check(segment, previous_end, lsmt, at)?;
+                check_order(segment, previous_end, at)?;
+                check_range(segment, lsmt.index_offset, at)?;
                 previous_end = segment.end();
                 if segment.sectors() != 0 {
                     sink(segment)?;
@@ -52,11 +53,17 @@ pub fn load_index<S: ReadAt>(
     Ok(())
 }
 
-fn check(segment: Segment, previous_end: u64, lsmt: &Lsmt, at: u64) -> Result<(), Error> {
+/// Checks that the record at byte `at` begins at or after the end of the one before it.
+pub fn check_order(segment: Segment, previous_end: u64, at: u64) -> Result<(), Error> {
     if segment.offset() < previous_end {
         return Err(Error::new(Rule::LsmtOrder, at, segment.offset()));
     }
-    let limit = lsmt.index_offset / SECTOR;
+    Ok(())
+}
+
+/// Checks that the record at byte `at` points into the data area, which ends at byte `data_end`.
+pub fn check_range(segment: Segment, data_end: u64, at: u64) -> Result<(), Error> {
+    let limit = data_end / SECTOR;
     let start = segment.moffset();
     // 55 bits and 14 bits cannot overflow.
     let end = start.saturating_add(segment.sectors());

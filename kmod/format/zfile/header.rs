@@ -82,7 +82,8 @@ const BLOCK_SIZE_AT: u64 = 72;
 const ALGO_AT: u64 = 76;
 
 impl Header {
-    fn has_magic(&self) -> bool {
+    /// Whether both magics are right.
+    pub fn has_magic(&self) -> bool {
         self.magic0 == MAGIC0 && self.magic1 == MAGIC1
     }
 
@@ -93,7 +94,8 @@ impl Header {
         crc.crc32c(SEED_METADATA, copy.as_bytes())
     }
 
-    fn check_digest(&self, crc: &impl Checksum, at: u64) -> Result<(), Error> {
+    /// Checks the digest of the structure at byte `at`, if its flags say that it has one.
+    pub fn check_digest(&self, crc: &impl Checksum, at: u64) -> Result<(), Error> {
         if self.flags.get() & FLAG_DIGEST != 0 && self.expected_digest(crc) != self.digest.get() {
             return Err(Error::new(
                 Rule::ZFileDigest,
@@ -104,7 +106,8 @@ impl Header {
         Ok(())
     }
 
-    fn read<S: ReadAt>(src: &S, at: u64) -> Result<Self, S::Error> {
+    /// The structure at byte `at`; what it says is not checked.
+    pub fn read<S: ReadAt>(src: &S, at: u64) -> Result<Self, S::Error> {
         let mut bytes = [0u8; HEADER_BYTES as usize];
         src.read_exact_at(at, &mut bytes)?;
         // The length is the structure's own, so this cannot fail.
@@ -233,6 +236,15 @@ impl ZFile {
 /// A source without the magic, or whose first block is not marked as a header, is no ZFile and no
 /// error: its bytes are the layer's.
 pub fn probe<S: ReadAt>(src: &S, crc: &impl Checksum) -> Result<Option<ZFile>, S::Error> {
+    inspect(src, crc, Err)
+}
+
+/// As [`probe`], but goes on after a wrong digest or flag where `broken` answers [`Ok`].
+pub fn inspect<S: ReadAt>(
+    src: &S,
+    crc: &impl Checksum,
+    mut broken: impl FnMut(Error) -> Result<(), Error>,
+) -> Result<Option<ZFile>, S::Error> {
     let size = src.size();
     if size < HEADER_BYTES {
         return Ok(None);
@@ -242,14 +254,14 @@ pub fn probe<S: ReadAt>(src: &S, crc: &impl Checksum) -> Result<Option<ZFile>, S
     if !header.has_magic() || flags & FLAG_HEADER == 0 {
         return Ok(None);
     }
-    header.check_digest(crc, 0)?;
+    header.check_digest(crc, 0).or_else(&mut broken)?;
 
     if flags & FLAG_OVERWRITTEN != 0 {
         // The trailer adds nothing then, and may be missing.
         return Ok(Some(check(&header, 0, size)?));
     }
     if flags & FLAG_DATA_FILE == 0 {
-        return Err(Error::new(Rule::ZFileHeaderFlags, FLAGS_AT, flags).into());
+        broken(Error::new(Rule::ZFileHeaderFlags, FLAGS_AT, flags))?;
     }
     let trailer_at = size
         .checked_sub(HEADER_BYTES)
@@ -262,9 +274,9 @@ pub fn probe<S: ReadAt>(src: &S, crc: &impl Checksum) -> Result<Option<ZFile>, S
     let flags = trailer.flags.get();
     if flags & (FLAG_HEADER | FLAG_DATA_FILE | FLAG_SEALED) != FLAG_DATA_FILE | FLAG_SEALED {
         let at = trailer_at.saturating_add(FLAGS_AT);
-        return Err(Error::new(Rule::ZFileTrailerFlags, at, flags).into());
+        broken(Error::new(Rule::ZFileTrailerFlags, at, flags))?;
     }
-    trailer.check_digest(crc, trailer_at)?;
+    trailer.check_digest(crc, trailer_at).or_else(&mut broken)?;
     Ok(Some(check(&trailer, trailer_at, trailer_at)?))
 }
 

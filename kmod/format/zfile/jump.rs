@@ -165,7 +165,8 @@ pub fn load_jump_table<S: ReadAt>(
     }
 }
 
-fn check_length(zfile: &ZFile, len: u32, at: u64) -> Result<(), Error> {
+/// Checks that an entry of the table, at byte `at`, is a length that a stored block can have.
+pub fn check_length(zfile: &ZFile, len: u32, at: u64) -> Result<(), Error> {
     let len_usize = len as usize;
     if len_usize <= zfile.crc_bytes() || len_usize > zfile.max_stored() {
         return Err(Error::new(Rule::ZFileStoredLength, at, u64::from(len)));

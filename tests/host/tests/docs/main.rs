@@ -39,6 +39,7 @@ fn rules() {
                 "file" | "tar" => "format-wrapping.md",
                 "zfile" => "format-zfile.md",
                 "lsmt" | "stack" => "format-lsmt.md",
+                "writable" => "format-writable.md",
                 part => panic!("no page for {part}"),
             };
             let class = format!("{:?}", rule.class());
@@ -67,6 +68,7 @@ fn limits_are_those_of_the_code() {
         ("MAX_BLOCK_SIZE", limits::MAX_BLOCK_SIZE.into()),
         ("MAX_BLOCKS", limits::MAX_BLOCKS),
         ("MAX_INDEX_RECORDS", limits::MAX_INDEX_RECORDS),
+        ("MAX_LOG_RECORDS", limits::MAX_LOG_RECORDS),
         ("MAX_MERGED_RECORDS", limits::MAX_MERGED_RECORDS as u64),
         ("MAX_VIRTUAL_SIZE", limits::MAX_VIRTUAL_SIZE),
         ("MAX_FILE_SIZE", limits::MAX_FILE_SIZE),
@@ -201,6 +203,24 @@ fn algorithms() {
             assert_eq!(algorithm.bound(n), want);
         }
     }
+}
+
+#[test]
+fn ends_of_a_log() {
+    use lsmt::LogEnd;
+    let ends = [
+        LogEnd::Whole,
+        LogEnd::Torn(0),
+        LogEnd::Zeroes(0),
+        LogEnd::NoData(0),
+    ];
+    let listed: Vec<String> = table("log-end")
+        .columns(["end"])
+        .into_iter()
+        .map(|[end]| end)
+        .collect();
+    let coded = ends.map(|end| format!("{end:?}").split('(').next().unwrap().to_owned());
+    assert_eq!(listed, coded);
 }
 
 #[test]

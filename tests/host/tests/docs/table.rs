@@ -5,7 +5,12 @@
 use std::path::Path;
 
 /// The format pages.
-pub(crate) const PAGES: [&str; 3] = ["format-wrapping.md", "format-zfile.md", "format-lsmt.md"];
+pub(crate) const PAGES: [&str; 4] = [
+    "format-wrapping.md",
+    "format-zfile.md",
+    "format-lsmt.md",
+    "format-writable.md",
+];
 
 /// A marked table: the head's cells and the rows'.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@
 
 use crate::zfile::{changed, open, spec};
 use crate::Case;
-use vbd_format::zfile::{load_jump_table, read_blocks, unpack, Algorithm, Codec};
+use vbd_format::zfile::{check_lz4, load_jump_table, read_blocks, unpack, Algorithm, Codec};
 use vbd_format::{Class, Error, Rule};
 use vbd_tests_host::crc::RawCrc;
 use vbd_tests_host::mem::Mem;
@@ -17,6 +17,7 @@ const MEMORY: (Rule, Class) = (Rule::ZFileTableMemory, Class::TooLarge);
 const BLOCK_CRC: (Rule, Class) = (Rule::ZFileBlockCrc, Class::Checksum);
 const DECODE: (Rule, Class) = (Rule::ZFileBlockDecode, Class::Corrupt);
 const DECODED: (Rule, Class) = (Rule::ZFileBlockLength, Class::Corrupt);
+const UNDEFINED: (Rule, Class) = (Rule::ZFileBlockUndefined, Class::Corrupt);
 const READ: (Rule, Class) = (Rule::ZFileReadBounds, Class::Corrupt);
 
 /// Loads the table of `file` through `room` bytes.
@@ -128,6 +129,11 @@ fn block(stored: &[u8], says: Option<usize>) -> Result<(), Error> {
     .map_err(|rule| Error::new(rule, 0, 0))
 }
 
+/// An LZ4 block of 10 bytes.
+fn lz4(block: &[u8]) -> Result<(), Error> {
+    check_lz4(block, 10).map_err(|rule| Error::new(rule, 0, 0))
+}
+
 fn read(offset: u64, len: usize, bounce: usize) -> Result<(), Error> {
     let zfile = open(&changed(true, None, |_| ()))?.expect("a ZFile");
     let (mut buf, mut bounce) = (vec![0; len], vec![0; bounce]);
@@ -139,6 +145,7 @@ pub(crate) fn block_cases() -> Vec<Case> {
     let mut flipped = stored.to_vec();
     flipped[0] ^= 1;
     assert_eq!(block(stored, Some(512)), Ok(()));
+    assert_eq!(lz4(&[0x10, 7, 1, 0, 0x50, 1, 2, 3, 4, 5]), Ok(()));
     assert_eq!(read(1, 1499, 512), Ok(()));
     vec![
         Case::new(
@@ -166,6 +173,37 @@ pub(crate) fn block_cases() -> Vec<Case> {
         Case::new("decodes short", DECODED, 0, 0, block(stored, Some(511))),
         Case::new("decodes to nothing", DECODED, 0, 0, block(stored, Some(0))),
         Case::new("says too much", DECODED, 0, 0, block(stored, Some(513))),
+        Case::new(
+            "LZ4 distance 0",
+            UNDEFINED,
+            0,
+            0,
+            lz4(&[0x10, 7, 0, 0, 0x50, 1, 2, 3, 4, 5]),
+        ),
+        Case::new(
+            "LZ4 distance 2",
+            UNDEFINED,
+            0,
+            0,
+            lz4(&[0x10, 7, 2, 0, 0x50, 1, 2, 3, 4, 5]),
+        ),
+        Case::new("LZ4 without an end", DECODE, 0, 0, lz4(&[0x10, 7, 1, 0])),
+        Case::new("LZ4 literals cut", DECODE, 0, 0, lz4(&[0xa0, 7, 1])),
+        Case::new("LZ4 length cut", DECODE, 0, 0, lz4(&[0xf0, 255])),
+        Case::new(
+            "LZ4 too long",
+            DECODE,
+            0,
+            0,
+            lz4(&[0x16, 7, 1, 0, 0x50, 1, 2, 3, 4, 5]),
+        ),
+        Case::new(
+            "LZ4 short",
+            DECODED,
+            0,
+            0,
+            lz4(&[0x90, 1, 2, 3, 4, 5, 6, 7, 8, 9]),
+        ),
         Case::new("one byte past the end", READ, 1, 1500, read(1, 1500, 512)),
         Case::new("from the end", READ, 1500, 1, read(1500, 1, 512)),
         Case::new("from far away", READ, u64::MAX, 1, read(u64::MAX, 1, 512)),

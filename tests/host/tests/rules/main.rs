@@ -7,6 +7,7 @@ mod blocks;
 mod lsmt;
 mod stack;
 mod tar;
+mod writable;
 mod zfile;
 
 use std::collections::BTreeSet;
@@ -48,6 +49,7 @@ fn all() -> Vec<Case> {
     cases.extend(lsmt::header_cases());
     cases.extend(lsmt::index_cases());
     cases.extend(stack::cases());
+    cases.extend(writable::cases());
     cases
 }
 
