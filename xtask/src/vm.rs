@@ -61,7 +61,7 @@ pub(crate) struct Args {
     /// Give the terminal a shell in the guest, instead of running a command
     #[arg(long, conflicts_with = "command")]
     console: bool,
-    /// Neither build vbd.ko nor put it into the guest
+    /// Neither build vbd.ko and vbd_dm.ko nor put them into the guest
     #[arg(long)]
     no_module: bool,
     /// Another module file for /vbd.ko
@@ -241,7 +241,9 @@ fn programs(kit: &Kit, args: &Args) -> Result<Vec<(PathBuf, String)>> {
     } else if !args.no_module {
         let module = module::build(kit, false, false)
             .context("the guest was to have vbd.ko (--no-module does without)")?;
+        let targets = module.with_file_name("vbd_dm.ko");
         files.push((module, "/vbd.ko".to_string()));
+        files.push((targets, "/vbd_dm.ko".to_string()));
     }
     match program::build("vbdctl", "vbdctl") {
         Ok(vbdctl) => files.push((vbdctl, "/usr/bin/vbdctl".to_string())),

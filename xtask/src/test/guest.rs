@@ -43,7 +43,10 @@ pub(super) fn run(
         return Ok(());
     };
     let module = lint::build_module(steps, kit)?;
-    let mut files = vec![(crate::checkout()?.join("vbd.ko"), "/vbd.ko".to_string())];
+    let top = crate::checkout()?;
+    let mut files = ["vbd.ko", "vbd_dm.ko"]
+        .map(|name| (top.join(name), format!("/{name}")))
+        .to_vec();
     let mut all = Vec::new();
     let programs = steps.step("build of the guest's programs", |_| {
         let vbdctl = program::build("vbdctl", "vbdctl")?;

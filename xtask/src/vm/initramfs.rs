@@ -56,7 +56,8 @@ pub(super) fn make(kit: &Kit, spec: &Spec, init: &Path) -> Result<Vec<u8>> {
         add_file(&mut archive, &inside(&root, path), path)?;
     }
     add_busybox(&mut archive, kit, &tools)?;
-    modules::add(&mut archive, &kit.modules(), &kit.release)?;
+    let own = modules::Own::among(kit, spec)?;
+    modules::add(&mut archive, &kit.modules(), &kit.release, &own)?;
     Ok(archive.finish())
 }
 

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
 
-//! The stock kernel modules that the guest gets: those it needs, what they depend on, and the
-//! lists by which modprobe finds them.
+//! The kernel modules that modprobe finds in the guest: the stock ones that it needs, what they
+//! depend on, our own, and the lists by which they are found.
 
 use super::newc::Archive;
+use super::Spec;
+use crate::kit::Kit;
+use crate::run;
 use anyhow::{bail, Context, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -40,14 +43,62 @@ const WANTED: &[&str] = &[
     "xfs",
 ];
 
-/// Adds the wanted modules of the kernel `release` whose tree is at `modules` on the host.
-pub(super) fn add(archive: &mut Archive, modules: &Path, release: &str) -> Result<()> {
+/// A module of ours, and what depmod would find out about it.
+pub(super) struct Own {
+    /// Where the guest has the file.
+    path: String,
+    /// Names of the modules that it needs.
+    needs: Vec<String>,
+    aliases: Vec<String>,
+}
+
+impl Own {
+    /// The modules among the files that the guest gets from the host.
+    pub(super) fn among(kit: &Kit, spec: &Spec) -> Result<Vec<Own>> {
+        let modules = spec.files.iter().filter(|(_, to)| to.ends_with(".ko"));
+        modules
+            .map(|(from, path)| {
+                let from = from.canonicalize()?;
+                let field = |name: &str| {
+                    let place = from.parent().unwrap_or(Path::new("/"));
+                    let mut modinfo = kit.command(&[place], Path::new("/"), "modinfo");
+                    run::stdout(modinfo.arg("-F").arg(name).arg(&from))
+                };
+                Ok(Own {
+                    path: path.clone(),
+                    needs: words(&field("depends")?),
+                    aliases: words(&field("alias")?),
+                })
+            })
+            .collect()
+    }
+
+    /// Where modprobe looks for it, inside the directory of the kernel's modules.
+    fn file(&self) -> String {
+        format!("extra/{}", self.path.trim_start_matches('/'))
+    }
+}
+
+/// The words of a field that modinfo prints.
+fn words(text: &str) -> Vec<String> {
+    let words = text.split([',', '\n']).map(str::trim);
+    words
+        .filter(|word| !word.is_empty())
+        .map(str::to_string)
+        .collect()
+}
+
+/// Adds the wanted modules of the kernel `release` whose tree is at `modules` on the host, and makes
+/// our own, which are elsewhere in the archive, known beside them.
+pub(super) fn add(archive: &mut Archive, modules: &Path, release: &str, own: &[Own]) -> Result<()> {
     let read = |name: &str| {
         let path = modules.join(name);
         fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
     };
     let dependencies = parse_dependencies(&read("modules.dep")?);
-    let files = closure(&dependencies, WANTED)?;
+    let needed = own.iter().flat_map(|own| &own.needs).map(String::as_str);
+    let wanted: Vec<&str> = WANTED.iter().copied().chain(needed).collect();
+    let files = closure(&dependencies, &wanted)?;
     let names: BTreeSet<String> = files.iter().map(|file| module_name(file)).collect();
     let place = format!("/usr/lib/modules/{release}");
     for file in &files {
@@ -65,9 +116,21 @@ pub(super) fn add(archive: &mut Archive, modules: &Path, release: &str) -> Resul
             needs.iter().map(|n| format!(" {n}")).collect::<String>()
         );
     }
+    let mut aliases = String::new();
+    for own in own {
+        let needs: Vec<&str> = own.needs.iter().map(String::as_str).collect();
+        let needs = closure(&dependencies, &needs)?;
+        let needs: String = needs.iter().map(|file| format!(" {file}")).collect();
+        list += &format!("{}:{needs}\n", own.file());
+        let name = module_name(&own.path);
+        for alias in &own.aliases {
+            aliases += &format!("alias {alias} {name}\n");
+        }
+        archive.link(&format!("{place}/{}", own.file()), &own.path);
+    }
     archive.file(&format!("{place}/modules.dep"), 0o644, list.as_bytes());
-    for lines in ["modules.alias", "modules.symbols"] {
-        let kept = keep_lines(&read(lines)?, &names);
+    for (lines, more) in [("modules.alias", aliases.as_str()), ("modules.symbols", "")] {
+        let kept = keep_lines(&read(lines)?, &names) + more;
         archive.file(&format!("{place}/{lines}"), 0o644, kept.as_bytes());
     }
     for whole in ["modules.builtin", "modules.order"] {
@@ -96,7 +159,7 @@ fn closure(
     for name in wanted {
         let found = dependencies
             .iter()
-            .find(|(file, _)| module_name(file) == *name);
+            .find(|(file, _)| module_name(file) == module_name(name));
         let Some((file, needs)) = found else {
             bail!("the kernel has no module {name}: correct the list in xtask/src/vm/modules.rs");
         };
@@ -144,6 +207,16 @@ mod tests {
         );
         let error = closure(&parse_dependencies(LIST), &["nonesuch"]).unwrap_err();
         assert!(error.to_string().contains("no module nonesuch"), "{error}");
+    }
+
+    #[test]
+    fn fields_of_modinfo_are_lists_in_either_form() {
+        assert_eq!(
+            words("dm-mod,lz4_decompress\n"),
+            ["dm-mod", "lz4_decompress"]
+        );
+        assert_eq!(words("dm-a\ndm-b\n"), ["dm-a", "dm-b"]);
+        assert_eq!(words("\n"), [""; 0]);
     }
 
     #[test]
