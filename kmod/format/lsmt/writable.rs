@@ -12,6 +12,9 @@ use super::header::{
 };
 use super::segment::{Segment, RECORD_BYTES};
 
+/// Bytes of a record, as offsets count.
+const RECORD: u64 = RECORD_BYTES as u64;
+
 /// First sector that data can lie in.
 const DATA_START: u64 = HEADER_BYTES / SECTOR;
 
@@ -61,7 +64,7 @@ pub fn probe_log<S: ReadAt>(src: &S) -> Result<Writable, S::Error> {
         return Err(Error::new(Rule::WritableIndexOffset, INDEX_OFFSET_AT, at).into());
     }
     // A record begun and not ended counts for nothing.
-    let records = src.size().saturating_sub(HEADER_BYTES) / RECORD_BYTES as u64;
+    let records = src.size().saturating_sub(HEADER_BYTES) / RECORD;
     if records > MAX_LOG_RECORDS {
         return Err(Error::new(Rule::WritableRecordLimit, HEADER_BYTES, records).into());
     }
@@ -108,9 +111,8 @@ pub fn load_log<S: ReadAt>(
     buf: &mut [u8],
     mut sink: impl FnMut(Segment) -> Result<(), S::Error>,
 ) -> Result<LogEnd, S::Error> {
-    let record_bytes = RECORD_BYTES as u64;
     let end = src.size().max(HEADER_BYTES);
-    let mut left = end.saturating_sub(HEADER_BYTES) / record_bytes;
+    let mut left = end.saturating_sub(HEADER_BYTES) / RECORD;
     let mut at = HEADER_BYTES;
     let room = (buf.len() / RECORD_BYTES) as u64;
 
@@ -140,7 +142,7 @@ pub fn load_log<S: ReadAt>(
                 }
             }
             // Bounded by the file's size.
-            at = at.saturating_add(record_bytes);
+            at = at.saturating_add(RECORD);
         }
         left = left.saturating_sub(count);
     }
