@@ -29,22 +29,17 @@ pub(crate) fn directory() -> Result<PathBuf> {
         .with_context(|| format!("cannot make the cache {}", directory.display()))
 }
 
-/// Held while the cache is written to; the system drops it with the process, however that ends.
+/// A file lock; the system drops it with the process, however that ends.
 pub(crate) struct Lock {
     _file: File,
 }
 
 impl Lock {
-    /// Waits until no other xtask writes to the cache.
-    pub(crate) fn take(cache: &Path) -> Result<Lock> {
-        let path = cache.join("lock");
-        let file =
-            File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
+    /// Waits until no other xtask holds the lock at `path`, and says that it waits for `what`.
+    pub(crate) fn take(path: &Path, what: &str) -> Result<Lock> {
+        let file = File::create(path).with_context(|| format!("cannot open {}", path.display()))?;
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            eprintln!(
-                "waiting for another xtask that prepares {}",
-                cache.display()
-            );
+            eprintln!("waiting for another xtask that {what}");
             flock(&file, FlockOperation::LockExclusive)
                 .with_context(|| format!("cannot lock {}", path.display()))?;
         }

@@ -112,7 +112,7 @@ impl Kit {
             }
         }
         host::check_machine()?;
-        let _lock = cache::Lock::take(&cache)?;
+        let _lock = cache::Lock::take(&cache.join("lock"), "makes the kit")?;
         if !update {
             if let Some(kit) = Kit::find(&cache)? {
                 return Ok(kit);

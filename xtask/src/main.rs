@@ -3,6 +3,7 @@
 //! Everything a developer or CI does with vbd, as verbs of `cargo xtask`.
 
 mod cache;
+mod demo;
 mod kit;
 mod module;
 mod run;
@@ -22,6 +23,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Show it: make three layers, boot, mount them from /dev/vbd0 and compare the files
+    Demo(demo::Args),
     /// Prepare the kernel build tree, the tools and the kernel that guests boot
     Kit(kit::Args),
     /// Run the checkout's make inside the kit, such as `make -- clippy`
@@ -39,6 +42,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
+        Command::Demo(args) => demo::main(&args),
         Command::Kit(args) => kit::main(&args),
         Command::Make(args) => module::make_main(&args),
         Command::Build(args) => module::build_main(&args),

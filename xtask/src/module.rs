@@ -2,12 +2,13 @@
 
 //! Building the module: the checkout's own Makefile, run inside the kit.
 
+use crate::cache::{self, Lock};
 use crate::kit::Kit;
-use crate::run;
+use crate::run::{self, Log};
 use anyhow::{bail, Context, Result};
 use rustix::pipe::{pipe_with, PipeFlags};
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
@@ -41,6 +42,7 @@ pub(crate) fn make_main(args: &MakeArgs) -> Result<ExitCode> {
             .with_context(|| format!("cannot open {}", directory.display()))?,
         None => crate::checkout()?,
     };
+    let _lock = lock(&directory)?;
     let status = run::status(make(&kit, &directory).args(&args.arguments))?;
     Ok(exit_code(status))
 }
@@ -48,13 +50,57 @@ pub(crate) fn make_main(args: &MakeArgs) -> Result<ExitCode> {
 /// `cargo xtask build`.
 pub(crate) fn build_main(args: &BuildArgs) -> Result<ExitCode> {
     let kit = Kit::prepare(false)?;
-    let module = build(&kit, args.deny_warnings, args.verbose)?;
-    println!("{}", module.display());
+    let mut command = make_module(&kit)?;
+    if args.verbose {
+        command.arg("V=1");
+    }
+    if args.deny_warnings {
+        // What warns is not made at all, so it warns again the next time.
+        command.arg("W=e");
+    }
+    let _lock = lock(&crate::checkout()?)?;
+    let warnings = run_watched(&mut command)?;
+    if args.deny_warnings && warnings > 0 {
+        bail!("the module's build warned {warnings} times, and warnings are denied");
+    }
+    println!("{}", made()?.display());
     Ok(ExitCode::SUCCESS)
 }
 
-/// Builds `vbd.ko` at the top of the checkout and hands back its path.
-pub(crate) fn build(kit: &Kit, deny_warnings: bool, verbose: bool) -> Result<PathBuf> {
+/// Builds `vbd.ko` at the top of the checkout, silently unless something is wrong with it, and
+/// hands back its path.
+pub(crate) fn build(kit: &Kit) -> Result<PathBuf> {
+    let mut command = make_module(kit)?;
+    let _lock = lock(&crate::checkout()?)?;
+    let output = command.output().context("cannot start make")?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    if !output.status.success() || stderr.lines().any(is_warning) {
+        eprint!("{stdout}{stderr}");
+    }
+    if !output.status.success() {
+        bail!("make of the module: {}", output.status);
+    }
+    made()
+}
+
+/// Builds `vbd.ko` as a step of something longer.
+pub(crate) fn build_logged(kit: &Kit, log: &Log) -> Result<PathBuf> {
+    let _lock = lock(&crate::checkout()?)?;
+    log.run(&mut make_module(kit)?)?;
+    made()
+}
+
+/// Keeps builds of one directory apart, which would write the same files. Held for the build.
+pub(crate) fn lock(directory: &Path) -> Result<Lock> {
+    let locks = cache::directory()?.join("locks");
+    fs::create_dir_all(&locks)?;
+    let name = directory.to_string_lossy().replace('/', "-");
+    Lock::take(&locks.join(name), "builds the module")
+}
+
+/// The make that builds the checkout's module.
+fn make_module(kit: &Kit) -> Result<Command> {
     let top = crate::checkout()?;
     for name in ["Makefile", "Kbuild"] {
         if !top.join(name).is_file() {
@@ -64,15 +110,12 @@ pub(crate) fn build(kit: &Kit, deny_warnings: bool, verbose: bool) -> Result<Pat
             );
         }
     }
-    let mut command = make(kit, &top);
-    if verbose {
-        command.arg("V=1");
-    }
-    let warnings = run_watched(&mut command)?;
-    if deny_warnings && warnings > 0 {
-        bail!("the module's build warned {warnings} times, and warnings are denied");
-    }
-    let module = top.join("vbd.ko");
+    Ok(make(kit, &top))
+}
+
+/// The module that make has made.
+fn made() -> Result<PathBuf> {
+    let module = crate::checkout()?.join("vbd.ko");
     if !module.is_file() {
         bail!("make succeeded without {}", module.display());
     }

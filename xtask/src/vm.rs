@@ -239,7 +239,7 @@ fn programs(kit: &Kit, args: &Args) -> Result<Vec<(PathBuf, String)>> {
     if let Some(module) = &args.module {
         files.push((module.clone(), "/vbd.ko".to_string()));
     } else if !args.no_module {
-        let module = module::build(kit, false, false)
+        let module = module::build(kit)
             .context("the guest was to have vbd.ko (--no-module does without)")?;
         let targets = module.with_file_name("vbd_dm.ko");
         files.push((module, "/vbd.ko".to_string()));

@@ -48,6 +48,7 @@ pub(super) fn module(steps: &mut Steps, kit: Option<&Kit>) -> Result<()> {
         };
         steps.step(name, |step| {
             let top = crate::checkout()?;
+            let _lock = module::lock(&top)?;
             let text = step.run(module::make(kit, &top).arg(goal))?;
             deny_warnings(&text)
         })?;
@@ -59,6 +60,7 @@ pub(super) fn module(steps: &mut Steps, kit: Option<&Kit>) -> Result<()> {
 pub(super) fn build_module(steps: &mut Steps, kit: &Kit) -> Result<bool> {
     steps.step("build of the module", |step| {
         let top = crate::checkout()?;
+        let _lock = module::lock(&top)?;
         let text = step.run(&mut module::make(kit, &top))?;
         if !top.join("vbd.ko").is_file() {
             bail!("make succeeded without vbd.ko");
