@@ -34,10 +34,13 @@ pub(crate) struct Opened {
 
 impl Layer {
     /// Opens layer `number` and reads its metadata, checking every rule of the format.
+    ///
+    /// `records_below` is the number of records that the layers opened so far have.
     pub(crate) fn open(
         number: u8,
         backing: Backing,
         decoding: Decoding<'_>,
+        records_below: usize,
     ) -> Result<Opened, Fault> {
         let mut buf = KVVec::from_elem(0u8, METADATA_CHUNK, GFP_KERNEL)?;
         let layer = Self::unwrap(number, backing, decoding, &mut buf)?;
@@ -50,6 +53,7 @@ impl Layer {
         let lsmt = lsmt::probe(&metadata)?;
         let mut index = KVVec::new();
         lsmt::load_index(&metadata, &lsmt, &mut buf, |segment| {
+            lsmt::check_records(records_below.saturating_add(index.len()))?;
             Ok(index.push(segment, GFP_KERNEL)?)
         })?;
         Ok(Opened { layer, lsmt, index })

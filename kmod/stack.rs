@@ -78,15 +78,18 @@ impl Stack {
             return Err(format::Error::new(Rule::StackEmpty, 0, 0).into());
         }
         let mut opened = KVec::with_capacity(count, GFP_KERNEL)?;
+        let mut records = 0usize;
         for (number, backing) in backings.into_iter().enumerate() {
             let layer = u8::try_from(number)
                 .ok()
                 .filter(|_| count <= limits::MAX_LAYERS)
                 .ok_or(format::Error::new(Rule::StackLayers, 0, count as u64))?;
-            let layer = Layer::open(layer, backing, decoding).map_err(|fault| OpenError {
-                layer: Some(number),
-                fault,
-            })?;
+            let layer =
+                Layer::open(layer, backing, decoding, records).map_err(|fault| OpenError {
+                    layer: Some(number),
+                    fault,
+                })?;
+            records = records.saturating_add(layer.index.len());
             opened.push(layer, GFP_KERNEL)?;
         }
 
@@ -274,9 +277,7 @@ fn merge(opened: &[Opened]) -> Result<KVVec<Segment>, Fault> {
     }
     let mut cursors = KVec::from_elem(Cursor::default(), indexes.len(), GFP_KERNEL)?;
     let count = Merge::new(&indexes, &mut cursors)?.count();
-    if count > limits::MAX_MERGED_RECORDS {
-        return Err(format::Error::new(Rule::StackIndexLimit, 0, count as u64).into());
-    }
+    lsmt::check_records(count)?;
     let mut merged = KVVec::with_capacity(count, GFP_KERNEL)?;
     for segment in Merge::new(&indexes, &mut cursors)? {
         merged.push(segment, GFP_KERNEL)?;

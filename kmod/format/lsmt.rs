@@ -16,6 +16,6 @@ pub use self::header::{
 };
 pub use self::index::{check_order, check_range, load_index};
 pub use self::lookup::{find, part_end, Piece, PieceKind, Pieces};
-pub use self::merge::{virtual_size, Cursor, Merge};
+pub use self::merge::{check_records, virtual_size, Cursor, Merge};
 pub use self::segment::{Segment, MAX_SEGMENT_SECTORS, PADDING_OFFSET, RECORD_BYTES};
 pub use self::writable::{load_log, probe_data, probe_log, LogEnd, Writable};

@@ -46,8 +46,9 @@ pub(crate) trait Operations: Sized + Send + Sync + 'static {
 
 /// What a queue needs: the driver and its workers. The queue's `queuedata`.
 pub(super) struct QueueData<T> {
-    pub(super) driver: T,
+    // Dropped in this order: workers have returned before the driver goes.
     pub(super) workers: WorkQueue,
+    pub(super) driver: T,
     /// Whether the disk refuses to be opened.
     pub(super) retired: Atomic<bool>,
 }

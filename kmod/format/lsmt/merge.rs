@@ -234,6 +234,16 @@ impl<L: AsRef<[Segment]>> Iterator for Merge<'_, L> {
     }
 }
 
+/// Refuses more records than a stack may have, merged or all layers together.
+///
+/// To be asked while layers are loaded too: a small compressed file can hold a large index.
+pub fn check_records(count: usize) -> Result<(), Error> {
+    if count > limits::MAX_MERGED_RECORDS {
+        return Err(Error::new(Rule::StackIndexLimit, 0, count as u64));
+    }
+    Ok(())
+}
+
 /// Virtual size of a stack in bytes: the topmost layer that states one decides.
 ///
 /// `sizes` are the layers' own sizes, bottom first.

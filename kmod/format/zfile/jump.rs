@@ -129,6 +129,7 @@ pub fn load_jump_table<S: ReadAt>(
     let mut sum = SEED_METADATA;
     let mut next = 0u64;
     let mut group = Group::default();
+    let lengths = Lengths::new(zfile);
     while next < zfile.entries {
         let count = zfile.entries.saturating_sub(next).min(room);
         // At most buf.len(), so it fits.
@@ -138,7 +139,7 @@ pub fn load_jump_table<S: ReadAt>(
         sum = crc.crc32c(sum, chunk);
         for raw in chunk.chunks_exact(ENTRY_BYTES) {
             let len = u32::from_le_bytes(raw.try_into().unwrap_or_default());
-            check_length(zfile, len, at)?;
+            lengths.check(len, at)?;
             let slot = next % GROUP_BLOCKS;
             if slot == 0 {
                 group = Group::new(position);
@@ -167,9 +168,30 @@ pub fn load_jump_table<S: ReadAt>(
 
 /// Checks that an entry of the table, at byte `at`, is a length that a stored block can have.
 pub fn check_length(zfile: &ZFile, len: u32, at: u64) -> Result<(), Error> {
-    let len_usize = len as usize;
-    if len_usize <= zfile.crc_bytes() || len_usize > zfile.max_stored() {
-        return Err(Error::new(Rule::ZFileStoredLength, at, u64::from(len)));
+    Lengths::new(zfile).check(len, at)
+}
+
+/// The lengths that a stored block can have, worked out once for a whole table.
+#[derive(Clone, Copy)]
+struct Lengths {
+    least: u32,
+    most: u32,
+}
+
+impl Lengths {
+    fn new(zfile: &ZFile) -> Self {
+        Self {
+            // A checksum and nothing before it is no block. Both fit 17 bits.
+            least: (zfile.crc_bytes() as u32).saturating_add(1),
+            most: zfile.max_stored() as u32,
+        }
     }
-    Ok(())
+
+    #[inline]
+    fn check(self, len: u32, at: u64) -> Result<(), Error> {
+        if len < self.least || len > self.most {
+            return Err(Error::new(Rule::ZFileStoredLength, at, u64::from(len)));
+        }
+        Ok(())
+    }
 }

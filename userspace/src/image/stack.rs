@@ -20,6 +20,15 @@ pub struct Stack {
 impl Stack {
     /// Opens layer files, bottom first, and checks all of their metadata.
     pub fn open<P: AsRef<Path>>(paths: &[P]) -> Result<Self> {
+        let stack = Self::open_part(paths)?;
+        let sizes = stack.layers.iter().map(|layer| layer.lsmt.virtual_size);
+        lsmt::virtual_size(sizes).map_err(Error::Stack)?;
+        Ok(stack)
+    }
+
+    /// As [`Self::open`], of layers that may be part of a stack: if none of them states a virtual
+    /// size, it is 0.
+    pub fn open_part<P: AsRef<Path>>(paths: &[P]) -> Result<Self> {
         if paths.len() > limits::MAX_LAYERS {
             let rule = vbd_format::Rule::StackLayers;
             return Err(Error::Stack(vbd_format::Error::new(
@@ -38,7 +47,7 @@ impl Stack {
         let sizes = layers.iter().map(|layer| layer.lsmt.virtual_size);
         let index = merge(&indexes)?;
         Ok(Self {
-            virtual_size: lsmt::virtual_size(sizes).map_err(Error::Stack)?,
+            virtual_size: lsmt::virtual_size(sizes).unwrap_or(0),
             index,
             layers,
         })
@@ -127,6 +136,11 @@ impl Reader<'_> {
         self
     }
 
+    /// Fills `buf` from byte `offset` of the LSMT file of layer `number`.
+    pub(super) fn read_layer(&mut self, number: usize, offset: u64, buf: &mut [u8]) -> Result<()> {
+        self.stack.layers[number].read(number, offset, buf, &mut self.scratch)
+    }
+
     /// Fills `buf` with the disk's bytes from byte `offset`; zeroes past the virtual size.
     ///
     /// Offset and length may be any number of bytes.
@@ -157,15 +171,8 @@ fn merge(indexes: &[Vec<Segment>]) -> Result<Vec<Segment>> {
     let mut cursors = vec![Cursor::default(); indexes.len()];
     let mut merged = Vec::new();
     for segment in Merge::new(indexes, &mut cursors).map_err(Error::Stack)? {
-        if merged.len() == limits::MAX_MERGED_RECORDS {
-            let rule = vbd_format::Rule::StackIndexLimit;
-            return Err(Error::Stack(vbd_format::Error::new(
-                rule,
-                0,
-                merged.len() as u64 + 1,
-            )));
-        }
         merged.push(segment);
+        lsmt::check_records(merged.len()).map_err(Error::Stack)?;
     }
     Ok(merged)
 }

@@ -3,7 +3,8 @@
 //! Stacks that are none.
 
 use crate::Case;
-use vbd_format::lsmt::{virtual_size, Cursor, Merge, Segment};
+use vbd_format::limits::MAX_MERGED_RECORDS;
+use vbd_format::lsmt::{check_records, virtual_size, Cursor, Merge, Segment};
 use vbd_format::{Class, Error, Rule};
 
 const LAYERS: (Rule, Class) = (Rule::StackLayers, Class::TooLarge);
@@ -17,9 +18,17 @@ fn merge(layers: usize, cursors: usize) -> Result<(), Error> {
 pub(crate) fn cases() -> Vec<Case> {
     let empty = (Rule::StackEmpty, Class::NotALayer);
     assert_eq!(merge(255, 255), Ok(()));
+    assert_eq!(check_records(MAX_MERGED_RECORDS), Ok(()));
     vec![
         Case::new("no layer", empty, 0, 0, merge(0, 1)),
         Case::new("256 layers", LAYERS, 0, 256, merge(256, 256)),
+        Case::new(
+            "one record too many",
+            (Rule::StackIndexLimit, Class::TooLarge),
+            0,
+            MAX_MERGED_RECORDS as u64 + 1,
+            check_records(MAX_MERGED_RECORDS + 1),
+        ),
         Case::new("too few cursors", LAYERS, 0, 3, merge(3, 2)),
         Case::new(
             "no layer's size",
