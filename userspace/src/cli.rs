@@ -2,13 +2,15 @@
 
 //! The command line; its help is the manual.
 
+pub(crate) mod devices;
+
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use vbd_format::limits;
 use vbdctl::image::filesystem::Filesystem;
 
-/// Makes and inspects layers of overlaybd images, the images that vbd shows as /dev/vbdN.
+/// Shows stacks of overlaybd layers as block devices, /dev/vbdN, and makes and inspects such layers.
 #[derive(Debug, Parser)]
 #[command(name = "vbdctl", version, max_term_width = 100, after_help = STATUS)]
 pub(crate) struct Cli {
@@ -22,6 +24,19 @@ const STATUS: &str = "Exit status: 0 done, 1 failed, 2 misuse.";
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Show a stack of layers as a block device.
+    Attach(devices::AttachArgs),
+    /// Take devices away.
+    Detach(devices::DetachArgs),
+    /// List the devices.
+    List(devices::ListArgs),
+    /// Say what a device is and how it does.
+    Status(devices::StatusArgs),
+    /// Print a device-mapper table for a stack.
+    DmTable(devices::DmTableArgs),
+    /// Print the name that a disk was attached by; for udev.
+    #[command(hide = true)]
+    UdevName(devices::UdevNameArgs),
     /// Make a layer from a raw image or a directory.
     Create(CreateArgs),
     /// Say what layers and a stack of layers are.

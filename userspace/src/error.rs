@@ -45,6 +45,17 @@ pub enum Error {
     /// The layers do not make a stack.
     #[error("{0}")]
     Stack(vbd_format::Error),
+    /// A device cannot be what is asked of it.
+    #[error("{name}: {reason}")]
+    Device {
+        /// Name of the device.
+        name: String,
+        /// Why, as part of a sentence.
+        reason: String,
+    },
+    /// The driver is not there.
+    #[error("the driver is not there: {0}")]
+    Driver(String),
     /// A file is not what is needed here.
     #[error("{}: {reason}", path.display())]
     Unfit {
@@ -79,6 +90,13 @@ impl Error {
             offset,
             action,
             error,
+        }
+    }
+
+    pub(crate) fn device(name: &str, reason: impl Into<String>) -> Self {
+        Self::Device {
+            name: name.to_owned(),
+            reason: reason.into(),
         }
     }
 

@@ -7,6 +7,7 @@ pub mod codec;
 pub mod config;
 pub mod create;
 mod ext4_times;
+pub mod extent;
 pub mod filesystem;
 pub mod layer;
 pub mod lsmt_writer;

@@ -7,8 +7,10 @@
 //!
 //! * [`image::Stack`] opens layer files, bottom first, and reads the disk that they make.
 //! * [`image::create()`] turns a raw image into a sealed layer.
-//! * [`report`] says what a layer or a stack is, as text and as JSON.
+//! * [`control`] attaches stacks as block devices and detaches them.
+//! * [`report`] says what a layer, a stack or a device is, as text and as JSON.
 
+pub mod control;
 pub mod error;
 pub mod image;
 pub mod report;

@@ -13,6 +13,12 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     let result = match &cli.command {
+        cli::Command::Attach(args) => cmd::attach::run(args),
+        cli::Command::Detach(args) => cmd::detach::run(args),
+        cli::Command::List(args) => cmd::list::run(args),
+        cli::Command::Status(args) => cmd::status::run(args),
+        cli::Command::DmTable(args) => cmd::dm_table::run(args),
+        cli::Command::UdevName(args) => cmd::udev_name::run(args),
         cli::Command::Create(args) => cmd::create::run(args),
         cli::Command::Info(args) => cmd::info::run(args),
     };

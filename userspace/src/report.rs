@@ -23,6 +23,8 @@
 //! | `zfile` | `null` for a layer that is not compressed, or a [`ZFileReport`] |
 //! | `lsmt` | a [`LsmtReport`] |
 
+pub mod device;
+
 use crate::image::{Layer, Stack};
 use serde::Serialize;
 use std::fmt::{self, Write as _};

@@ -23,6 +23,16 @@ impl Backing {
         let size = size_of(&file, path)?;
         Ok(Self { file, size })
     }
+
+    /// The first `size` bytes of `path`, which must have as many.
+    pub fn open_first(path: &Path, size: u64) -> Result<Self> {
+        let whole = Self::open(path)?;
+        if size > whole.size {
+            let reason = format!("has {} bytes, fewer than {size}", whole.size);
+            return Err(Error::unfit(path, reason));
+        }
+        Ok(Self { size, ..whole })
+    }
 }
 
 impl ReadAt for Backing {

@@ -26,15 +26,18 @@ struct Config {
     /// The last lower is a prefetch trace, not a part of the disk.
     #[serde(default)]
     acceleration_layer: bool,
-    // These say nothing of local files.
+    /// Where blobs are that are not here; those are refused one by one.
     #[serde(default, rename = "repoBlobUrl")]
     _repo_blob_url: Option<Value>,
+    /// Gets the outcome when the disk goes live; [`result_file`] reads it.
     #[serde(default, rename = "resultFile")]
     _result_file: Option<Value>,
-    #[serde(default, rename = "download")]
-    _download: Option<Value>,
-    #[serde(default, rename = "recordTracePath")]
-    _record_trace_path: Option<Value>,
+    /// Fetching of blobs in the background.
+    #[serde(default)]
+    download: Map<String, Value>,
+    /// Recording and replaying of reads.
+    #[serde(default)]
+    record_trace_path: String,
 }
 
 #[derive(Deserialize)]
@@ -78,32 +81,80 @@ pub fn is_config(path: &Path) -> Result<bool> {
 ///
 /// Relative names in it count from the directory that holds it.
 pub fn lowers(path: &Path) -> Result<Vec<PathBuf>> {
+    read(path)?.lowers(path)
+}
+
+/// As [`lowers`], for a disk that goes live: keys that would have something happen then, and cannot,
+/// are refused.
+pub fn live_lowers(path: &Path) -> Result<Vec<PathBuf>> {
+    let config = read(path)?;
+    let refused = [
+        (
+            config.acceleration_layer,
+            "accelerationLayer: prefetching is not supported",
+        ),
+        (
+            !config.record_trace_path.is_empty(),
+            "recordTracePath: recording and prefetching are not supported",
+        ),
+        (
+            config.download.get("enable").is_some_and(|on| *on != false),
+            "download: fetching layers is not supported; set enable to false",
+        ),
+    ];
+    match refused.iter().find(|(refused, _)| *refused) {
+        Some((_, reason)) => Err(Error::unfit(path, *reason)),
+        None => config.lowers(path),
+    }
+}
+
+/// The file that the outcome is to be written to, if `path` is a configuration that names one,
+/// whatever else is wrong with it.
+pub fn result_file(path: &Path) -> Option<PathBuf> {
+    let text = text(path).ok()?;
+    let config: Value = serde_json::from_str(&text).ok()?;
+    let file = config.get("resultFile")?.as_str()?;
+    (!file.is_empty()).then(|| home(path).join(file))
+}
+
+fn text(path: &Path) -> Result<String> {
     let mut text = String::new();
     File::open(path)
         .and_then(|file| file.take(MAX_BYTES).read_to_string(&mut text))
         .map_err(Error::io(path, "cannot read"))?;
-    let mut config: Config = serde_json::from_str(&text)
-        .map_err(|error| Error::unfit(path, format!("not an image configuration: {error}")))?;
+    Ok(text)
+}
 
-    if config.upper.values().any(|value| *value != "") {
-        return Err(Error::unfit(
-            path,
-            "upper: a writable layer is not supported",
-        ));
+fn read(path: &Path) -> Result<Config> {
+    serde_json::from_str(&text(path)?)
+        .map_err(|error| Error::unfit(path, format!("not an image configuration: {error}")))
+}
+
+/// The directory that relative names in the configuration `path` count from.
+fn home(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new(""))
+}
+
+impl Config {
+    fn lowers(mut self, path: &Path) -> Result<Vec<PathBuf>> {
+        if self.upper.values().any(|value| *value != "") {
+            return Err(Error::unfit(
+                path,
+                "upper: a writable layer is not supported",
+            ));
+        }
+        if self.acceleration_layer {
+            self.lowers.pop();
+        }
+        if self.lowers.is_empty() {
+            return Err(Error::unfit(path, "lowers: a stack needs a layer"));
+        }
+        self.lowers
+            .iter()
+            .enumerate()
+            .map(|(number, lower)| lower.locate(home(path), path, number))
+            .collect()
     }
-    if config.acceleration_layer {
-        config.lowers.pop();
-    }
-    if config.lowers.is_empty() {
-        return Err(Error::unfit(path, "lowers: a stack needs a layer"));
-    }
-    let home = path.parent().unwrap_or(Path::new(""));
-    config
-        .lowers
-        .iter()
-        .enumerate()
-        .map(|(number, lower)| lower.locate(home, path, number))
-        .collect()
 }
 
 impl Lower {

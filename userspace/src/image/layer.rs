@@ -74,6 +74,12 @@ impl Layer {
         Self::open_backing(path, backing).map_err(|error| error.of(path))
     }
 
+    /// As [`Self::open`], for a layer in the first `size` bytes of a file or block device.
+    pub fn open_first(path: &Path, size: u64) -> Result<(Self, Vec<Segment>)> {
+        let backing = Backing::open_first(path, size)?;
+        Self::open_backing(path, backing).map_err(|error| error.of(path))
+    }
+
     fn open_backing(path: &Path, backing: Backing) -> Result<(Self, Vec<Segment>), ReadError> {
         let mut buf = vec![0; METADATA_CHUNK];
         let (wrapper, payload) = tar::unwrap(backing)?;
