@@ -6,8 +6,8 @@
 
 use super::file::File;
 use super::generated;
-use super::job::{Job, Owner};
-use super::pages::{Memory, Pages, SegmentList};
+use super::job::{status, Job, Owner};
+use super::pages::{span, Memory, Pages, SegmentList};
 use super::workqueue::WorkQueue;
 use crate::transfer::Verdict;
 use core::marker::PhantomData;
@@ -265,11 +265,7 @@ impl<T: Target> Bio<'_, T> {
 
 impl<T: Target> Memory for Bio<'_, T> {
     fn pages<'a>(&'a self, range: &Range<u64>, list: &'a mut SegmentList) -> Pages<'a> {
-        let whole = self.range();
-        let start = range.start.clamp(whole.start, whole.end);
-        let end = range.end.clamp(start, whole.end);
-        // Inside a bio, which has at most u32::MAX bytes.
-        let (skip, len) = ((start - whole.start) as u32, (end - start) as u32);
+        let (skip, len) = span(&self.range(), range);
         // SAFETY: The bio is not ended while `self` is borrowed.
         unsafe {
             list.fill(|segments, room, covered| {
@@ -318,14 +314,6 @@ unsafe impl<T: Target> Owner for BioJob<T> {
             (*bio.as_ptr()).bi_status = status(result);
             bindings::bio_endio(bio.as_ptr());
         }
-    }
-}
-
-fn status(result: Result) -> bindings::blk_status_t {
-    match result {
-        Ok(()) => 0,
-        // SAFETY: Translates a number.
-        Err(error) => unsafe { bindings::errno_to_blk_status(error.to_errno()) },
     }
 }
 

@@ -10,6 +10,7 @@ use super::generated;
 use super::workqueue::{NoIo, WorkQueue};
 use core::ptr::NonNull;
 use kernel::bindings;
+use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Full, Relaxed};
 
 /// Most workers for one job.
@@ -136,5 +137,14 @@ impl<O: Owner> Job<O> {
     pub(super) unsafe fn exit(raw: NonNull<O::Raw>) {
         // SAFETY: By this function's requirements.
         unsafe { core::ptr::drop_in_place(&raw mut (*O::job(raw)).data) };
+    }
+}
+
+/// What the block layer calls a result.
+pub(super) fn status(result: Result) -> bindings::blk_status_t {
+    match result {
+        Ok(()) => 0,
+        // SAFETY: Translates a number.
+        Err(error) => unsafe { bindings::errno_to_blk_status(error.to_errno()) },
     }
 }

@@ -11,8 +11,8 @@
 //! the request ends.
 
 use super::generated;
-use super::job::{Job, Owner};
-use super::pages::{Memory, Pages, SegmentList};
+use super::job::{status, Job, Owner};
+use super::pages::{span, Memory, Pages, SegmentList};
 use super::workqueue::WorkQueue;
 use crate::transfer::Verdict;
 use core::marker::PhantomData;
@@ -101,11 +101,7 @@ impl<T: Operations> Request<'_, T> {
 
 impl<T: Operations> Memory for Request<'_, T> {
     fn pages<'a>(&'a self, range: &Range<u64>, list: &'a mut SegmentList) -> Pages<'a> {
-        let whole = self.range();
-        let start = range.start.clamp(whole.start, whole.end);
-        let end = range.end.clamp(start, whole.end);
-        // Inside a request, which has at most u32::MAX bytes.
-        let (skip, len) = ((start - whole.start) as u32, (end - start) as u32);
+        let (skip, len) = span(&self.range(), range);
         // SAFETY: The request is not ended while `self` is borrowed.
         unsafe {
             list.fill(|segments, room, covered| {
@@ -196,14 +192,6 @@ impl<T: Operations> Drop for Completion<'_, T> {
     fn drop(&mut self) {
         // SAFETY: Owned by the type invariant, and not used afterwards.
         unsafe { bindings::blk_mq_end_request(self.request.rq.as_ptr(), status(Err(EIO))) };
-    }
-}
-
-pub(super) fn status(result: Result) -> bindings::blk_status_t {
-    match result {
-        Ok(()) => 0,
-        // SAFETY: Translates a number.
-        Err(error) => unsafe { bindings::errno_to_blk_status(error.to_errno()) },
     }
 }
 

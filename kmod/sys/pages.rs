@@ -97,6 +97,15 @@ pub(crate) trait Memory {
     fn pages<'a>(&'a self, range: &Range<u64>, list: &'a mut SegmentList) -> Pages<'a>;
 }
 
+/// Where `part` of an I/O on `whole` begins, counted from the I/O's begin, and how long it is; what
+/// lies outside of the I/O is left out.
+pub(super) fn span(whole: &Range<u64>, part: &Range<u64>) -> (u32, u32) {
+    let start = part.start.clamp(whole.start, whole.end);
+    let end = part.end.clamp(start, whole.end);
+    // An I/O has at most u32::MAX bytes.
+    ((start - whole.start) as u32, (end - start) as u32)
+}
+
 /// Memory for listing the segments of a part of a request, allocated ahead of the read route.
 pub(crate) struct SegmentList(KVec<Segment>);
 
