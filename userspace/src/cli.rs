@@ -2,8 +2,11 @@
 
 //! The command line; its help is the manual.
 
+pub(crate) mod common;
 pub(crate) mod devices;
+pub(crate) mod layers;
 
+use self::common::{FormArgs, NameArgs, WorkArgs};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -41,6 +44,18 @@ pub(crate) enum Command {
     Create(CreateArgs),
     /// Say what layers and a stack of layers are.
     Info(InfoArgs),
+    /// Verify all that the format allows to verify.
+    Check(layers::CheckArgs),
+    /// Tell where two disks differ.
+    Compare(layers::CompareArgs),
+    /// Write the disk that a stack makes to a raw image or a block device.
+    Export(layers::ExportArgs),
+    /// Change how a layer is compressed and wrapped, or make one from another disk image.
+    Convert(layers::ConvertArgs),
+    /// Make a sealed layer of a writable one.
+    Commit(layers::CommitArgs),
+    /// Make one layer of several.
+    Merge(layers::MergeArgs),
 }
 
 const CREATE_EXAMPLES: &str = "\
@@ -79,35 +94,8 @@ pub(crate) struct CreateArgs {
     /// Layer file to make.
     pub(crate) output: PathBuf,
 
-    /// Compression of the layer.
-    #[arg(long, short, value_enum, default_value_t = FormatArg::Lz4)]
-    pub(crate) format: FormatArg,
-
-    /// Bytes in a compressed block: a power of two from 512 to 64K [default: 4K].
-    ///
-    /// Larger blocks compress better; a small read has to decompress a whole one.
-    #[arg(long, short, value_name = "SIZE", value_parser = block_size)]
-    pub(crate) block_size: Option<u32>,
-
-    /// ZSTD level, 1 to 22 [default: 3].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=22))]
-    pub(crate) level: Option<i32>,
-
-    /// Write no checksum after each block.
-    ///
-    /// Header and jump table keep theirs.
-    #[arg(long)]
-    pub(crate) no_crc: bool,
-
-    /// Leave the header without the final numbers, as a writer to a stream does.
-    ///
-    /// Readers then take them from the trailer.
-    #[arg(long)]
-    pub(crate) trailer_only: bool,
-
-    /// Wrap the layer into a tar archive with one member, as registries carry layers.
-    #[arg(long)]
-    pub(crate) tar: bool,
+    #[command(flatten)]
+    pub(crate) form: FormArgs,
 
     /// Stack to build on: only what differs from it is written.
     ///
@@ -129,22 +117,11 @@ pub(crate) struct CreateArgs {
     #[arg(long, value_enum)]
     pub(crate) fs: Option<FsArg>,
 
-    /// Name of the layer [default: made from its contents].
-    #[arg(long, value_parser = uuid)]
-    pub(crate) uuid: Option<[u8; 37]>,
+    #[command(flatten)]
+    pub(crate) name: NameArgs,
 
-    /// Text to keep in the layer, at most 256 bytes.
-    #[arg(long, short, value_name = "TEXT", default_value = "", hide_default_value = true,
-          value_parser = message)]
-    pub(crate) message: String,
-
-    /// Compressing threads, 1 to 128 [default: one for each processor, at most 64].
-    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=128))]
-    pub(crate) jobs: Option<u8>,
-
-    /// Replace the output file if it exists.
-    #[arg(long)]
-    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) work: WorkArgs,
 }
 
 const INFO_EXAMPLES: &str = "\
@@ -179,17 +156,6 @@ pub(crate) struct InfoArgs {
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
-}
-
-/// Compressions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum FormatArg {
-    /// Not compressed.
-    Plain,
-    /// LZ4: fast.
-    Lz4,
-    /// ZSTD: small.
-    Zstd,
 }
 
 /// File systems.
@@ -280,4 +246,21 @@ fn uuid(text: &str) -> Result<[u8; 37], String> {
     let mut uuid = [0; 37];
     uuid[..36].copy_from_slice(text.to_ascii_uppercase().as_bytes());
     Ok(uuid)
+}
+
+/// Layers of a stack: `2-5`, `3` or `4-`.
+fn layer_range(text: &str) -> Result<(usize, Option<usize>), String> {
+    let number = |text: &str| -> Result<usize, String> {
+        text.parse()
+            .map_err(|_| "must look like 2-5, 3 or 4-".to_owned())
+    };
+    let (first, last) = match text.split_once('-') {
+        None => (number(text)?, Some(number(text)?)),
+        Some((first, "")) => (number(first)?, None),
+        Some((first, last)) => (number(first)?, Some(number(last)?)),
+    };
+    if last.is_some_and(|last| last < first) {
+        return Err("the last layer lies below the first".to_owned());
+    }
+    Ok((first, last))
 }

@@ -3,21 +3,34 @@
 //! Reading and writing of images.
 
 pub mod backing;
+pub mod check;
 pub mod codec;
+pub mod commit;
+pub mod compare;
 pub mod config;
+pub mod container;
+pub mod convert;
 pub mod create;
+mod dense;
+pub mod disk;
+pub mod export;
 mod ext4_times;
 pub mod extent;
 pub mod filesystem;
 pub mod layer;
 pub mod lsmt_writer;
+pub mod merge;
 pub mod output;
+pub mod parallel;
 pub mod pool;
 pub mod source;
 pub mod stack;
+pub mod upper;
 pub mod zfile_writer;
 
+pub use self::container::Container;
 pub use self::create::{create, Created, Options};
+pub use self::disk::Disk;
 pub use self::layer::Layer;
 pub use self::output::Output;
 pub use self::source::Source;

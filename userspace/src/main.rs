@@ -21,12 +21,19 @@ fn main() -> ExitCode {
         cli::Command::UdevName(args) => cmd::udev_name::run(args),
         cli::Command::Create(args) => cmd::create::run(args),
         cli::Command::Info(args) => cmd::info::run(args),
+        cli::Command::Check(args) => cmd::check::run(args),
+        cli::Command::Compare(args) => cmd::compare::run(args),
+        cli::Command::Export(args) => cmd::export::run(args),
+        cli::Command::Convert(args) => cmd::convert::run(args),
+        cli::Command::Commit(args) => cmd::commit::run(args),
+        cli::Command::Merge(args) => cmd::merge::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => match error.downcast_ref::<clap::Error>() {
             // Misuse that clap cannot see by itself: it prints, and exits with status 2.
             Some(misuse) => misuse.exit(),
+            None if error.is::<cmd::Failed>() => ExitCode::FAILURE,
             None => {
                 eprintln!("vbdctl: {error:#}");
                 ExitCode::FAILURE

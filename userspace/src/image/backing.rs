@@ -24,6 +24,12 @@ impl Backing {
         Ok(Self { file, size })
     }
 
+    /// Device and inode, which tell files apart; [`None`] if the system does not say.
+    pub fn identity(&self) -> Option<(u64, u64)> {
+        let stat = rustix::fs::fstat(&self.file).ok()?;
+        Some((stat.st_dev, stat.st_ino))
+    }
+
     /// The first `size` bytes of `path`, which must have as many.
     pub fn open_first(path: &Path, size: u64) -> Result<Self> {
         let whole = Self::open(path)?;

@@ -2,16 +2,16 @@
 
 //! Makes a layer from a raw image: all of it, or what differs from the stack below.
 
+use super::container::Container;
 use super::lsmt_writer::{Identity, LsmtWriter};
-use super::output::{Output, Sink};
+use super::output::Sink;
 use super::source::Source;
 use super::stack::{Reader, Stack};
-use super::zfile_writer::{Compression, ZFileWriter};
+use super::zfile_writer::Compression;
 use crate::error::{Error, Result};
 use std::path::Path;
 use vbd_format::limits::{MAX_INDEX_RECORDS, MAX_VIRTUAL_SIZE, SECTOR};
 use vbd_format::lsmt::{self, UUID_NONE};
-use vbd_format::tar;
 
 /// Bytes that are compared at a time, unless the unit is larger: few enough for a processor's cache.
 const CHUNK: u64 = 256 * 1024;
@@ -47,6 +47,16 @@ pub struct Options {
     pub force: bool,
 }
 
+impl Options {
+    fn container(&self) -> Container {
+        Container {
+            compression: self.compression,
+            tar: self.tar,
+            force: self.force,
+        }
+    }
+}
+
 /// What was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Created {
@@ -77,36 +87,10 @@ pub fn create(
         parent_uuid: parent.map_or(UUID_NONE, |layer| layer.lsmt.trailer.uuid),
         message: options.message.clone(),
     };
-    let mut out = Output::create(path, options.force)?;
-    let start = if options.tar {
-        // The size is not known yet.
-        out.write(&tar::header(0))?;
-        tar::PAX_PAYLOAD_OFFSET
-    } else {
-        0
-    };
-
-    let (mut out, uuid) = match options.compression {
-        None => {
-            let mut layer = LsmtWriter::new(out, identity)?;
-            fill(&mut layer, source, base, virtual_size, progress)?;
-            layer.finish()?
-        }
-        Some(compression) => {
-            let mut layer = LsmtWriter::new(ZFileWriter::new(out, compression)?, identity)?;
-            fill(&mut layer, source, base, virtual_size, progress)?;
-            let (zfile, uuid) = layer.finish()?;
-            (zfile.finish()?, uuid)
-        }
-    };
-    if options.tar {
-        let payload = out.position() - start;
-        let end = payload.next_multiple_of(tar::BLOCK as u64) - payload;
-        out.write(&ZEROES[..end as usize + 2 * tar::BLOCK])?;
-        out.overwrite(0, &tar::header(payload))?;
-    }
-    let file_size = out.position();
-    out.commit()?;
+    let mut layer = LsmtWriter::new(options.container().begin(path)?, identity)?;
+    fill(&mut layer, source, base, virtual_size, progress)?;
+    let (packer, uuid) = layer.finish()?;
+    let file_size = packer.finish()?;
     Ok(Created {
         virtual_size,
         file_size,

@@ -8,7 +8,7 @@ use super::output::open_unnamed;
 use super::source::Source;
 use crate::error::{Error, Result};
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -40,16 +40,11 @@ pub enum Filesystem {
 /// 16 MiB, and erofs what it needs.
 pub fn image_of(kind: Filesystem, dir: &Path, size: Option<u64>, result: &Path) -> Result<Source> {
     let name = result.with_extension("image");
-    let (file, hidden) = open_unnamed(&name)?;
-    let hidden = Hidden(hidden);
-    let target = match &hidden.0 {
-        Some(path) => path.clone(),
-        None => PathBuf::from(format!(
-            "/proc/{}/fd/{}",
-            std::process::id(),
-            file.as_raw_fd()
-        )),
-    };
+    let Scratch {
+        file,
+        target,
+        hidden: _hidden,
+    } = Scratch::beside(&name)?;
     let mut command = match kind {
         Filesystem::Ext4 => {
             let census = Census::take(dir)?;
@@ -73,6 +68,32 @@ pub fn image_of(kind: Filesystem, dir: &Path, size: Option<u64>, result: &Path) 
             .map_err(Error::io(&name, "cannot set the size"))?;
     }
     Source::from_file(dir, file)
+}
+
+/// A file for another program to write an image to.
+pub(super) struct Scratch {
+    /// The file.
+    pub(super) file: File,
+    /// A name by which another program reaches it.
+    pub(super) target: PathBuf,
+    hidden: Hidden,
+}
+
+impl Scratch {
+    /// A file without a name, or with a hidden one, in the directory of `name`.
+    pub(super) fn beside(name: &Path) -> Result<Self> {
+        let (file, hidden) = open_unnamed(name)?;
+        let process = std::process::id();
+        let target = match &hidden {
+            Some(path) => path.clone(),
+            None => PathBuf::from(format!("/proc/{process}/fd/{}", file.as_raw_fd())),
+        };
+        Ok(Self {
+            file,
+            target,
+            hidden: Hidden(hidden),
+        })
+    }
 }
 
 /// A name that goes away when the image has been opened, or could not be made.
@@ -127,8 +148,8 @@ fn created() -> OsString {
         .unwrap_or_else(|| CREATED.into())
 }
 
-/// Runs `command`; its messages become part of the error if it fails.
-fn run(command: &mut Command, dir: &Path) -> Result<()> {
+/// Runs `command`, which reads `dir`; its messages become part of the error if it fails.
+pub(super) fn run(command: &mut Command, dir: &Path) -> Result<()> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command
         .stdin(Stdio::null())

@@ -140,6 +140,19 @@ impl Layer {
         self.bytes.zfile.as_ref().map(|(header, _)| header)
     }
 
+    /// Device and inode of the file, if the system says.
+    pub fn identity(&self) -> Option<(u64, u64)> {
+        self.bytes.payload.inner().identity()
+    }
+
+    /// A reader of the LSMT file's bytes; each thread needs its own.
+    pub fn reader(&self) -> LayerReader<'_> {
+        LayerReader {
+            layer: self,
+            scratch: Scratch::new(true),
+        }
+    }
+
     /// Reads LSMT bytes from `offset`; `number` tells the layers that share `scratch` apart.
     pub(super) fn read(
         &self,
@@ -151,6 +164,19 @@ impl Layer {
         self.bytes
             .read(number, offset, buf, scratch)
             .map_err(|error| error.of(&self.path))
+    }
+}
+
+/// Reads a layer's LSMT file, with every check on every block.
+pub struct LayerReader<'a> {
+    layer: &'a Layer,
+    scratch: Scratch,
+}
+
+impl LayerReader<'_> {
+    /// Fills `buf` from byte `offset` of the LSMT file.
+    pub fn read_exact_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        self.layer.read(0, offset, buf, &mut self.scratch)
     }
 }
 

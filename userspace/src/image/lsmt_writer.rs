@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
 
 //! Writes a sealed LSMT layer as its segments arrive, in the order of the disk.
+//!
+//! Two layouts: [`LsmtWriter::data`] and [`LsmtWriter::zeroed`] keep data at its place within a page
+//! and make records as long as they can be; [`LsmtWriter::segment`] and [`LsmtWriter::store`] put data
+//! without gaps and join records as upstream's commit does, so that the bytes are the same.
 
 use super::output::Sink;
 use crate::error::Result;
@@ -18,6 +22,9 @@ const PAGE_SECTORS: u64 = 8;
 
 /// Longest record written, in sectors: whole pages, and below upstream's own limit of 16383.
 const LONGEST: u64 = 16376;
+
+/// Sum of lengths, in sectors, from which upstream does not join two records.
+const JOINED: u64 = 16383;
 
 /// The index is filled up to a multiple of this many records, a whole number of pages.
 const INDEX_UNIT: u64 = 256;
@@ -117,6 +124,35 @@ impl<S: Sink> LsmtWriter<S> {
             sectors -= now;
             place += if zeroed { 0 } else { now };
         }
+    }
+
+    /// Adds a record of `sectors` sectors from `sector`, whose data, if it has any, goes to
+    /// [`Self::store`] next. It is one with the last record if they touch and have the same tag.
+    pub fn segment(&mut self, sector: u64, sectors: u64, zeroed: bool, tag: u8) {
+        let mut new = Segment::new(sector, sectors, self.next, zeroed);
+        if let Some(last) = self.index.last().copied() {
+            let stored = if zeroed { 0 } else { last.sectors() };
+            if last.end() == sector
+                && last.zeroed() == zeroed
+                && last.tag() == tag
+                && last.moffset() + stored == self.next
+                && last.sectors() + sectors < JOINED
+            {
+                let longer = last.sectors() + sectors;
+                new = Segment::new(last.offset(), longer, last.moffset(), zeroed);
+                self.index.pop();
+            }
+        }
+        // Sectors of a disk of at most 2^59 bytes, and of a file, fit their bits.
+        self.index.extend(new.map(|segment| segment.with_tag(tag)));
+    }
+
+    /// Stores `bytes`, whole sectors, of the record added last.
+    pub fn store(&mut self, bytes: &[u8]) -> Result<()> {
+        self.contents.write(bytes);
+        self.sink.write(bytes)?;
+        self.next += bytes.len() as u64 / SECTOR;
+        Ok(())
     }
 
     /// Writes index and trailer; returns the sink and the layer's name.

@@ -6,6 +6,8 @@
 //! or an error leaves nothing behind. File systems without unnamed files get a hidden name instead,
 //! which is removed when the work fails or a signal asks to stop.
 
+mod signals;
+
 use crate::error::{Error, Result};
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, CWD};
 use rustix::io::Errno;
@@ -102,6 +104,25 @@ impl Output {
         ))?;
         self.written += bytes.len() as u64;
         Ok(())
+    }
+
+    /// Makes the file `size` bytes long, all holes; what it holds is then written by
+    /// [`Self::write_at`].
+    pub fn set_len(&mut self, size: u64) -> Result<()> {
+        self.written = size;
+        self.file
+            .set_len(size)
+            .map_err(Error::io(&self.path, "cannot set the size"))
+    }
+
+    /// Writes `bytes` at byte `offset`; several threads may do so at a time.
+    pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        if self.hidden.is_some() && signals::arrived() {
+            return Err(Error::unfit(&self.path, "interrupted"));
+        }
+        self.file
+            .write_all_at(bytes, offset)
+            .map_err(Error::transfer(&self.path, offset, "cannot write"))
     }
 
     /// Writes `bytes` over what stands at byte `offset`.
@@ -258,34 +279,6 @@ fn publish(hidden: &Path, path: &Path, force: bool) -> io::Result<()> {
             fs::remove_file(hidden)
         }
         result => Ok(result?),
-    }
-}
-
-/// The signals that ask a program to stop.
-mod signals {
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-    use std::io;
-    use std::sync::atomic::{AtomicBool, Ordering};
-    use std::sync::{Arc, OnceLock};
-
-    static FLAG: OnceLock<Arc<AtomicBool>> = OnceLock::new();
-
-    /// Keeps the signals from ending the program; a second one still does.
-    pub(super) fn watch() -> io::Result<()> {
-        if FLAG.get().is_some() {
-            return Ok(());
-        }
-        let flag = FLAG.get_or_init(Arc::default);
-        for signal in [SIGINT, SIGTERM, SIGHUP] {
-            signal_hook::flag::register_conditional_default(signal, Arc::clone(flag))?;
-            signal_hook::flag::register(signal, Arc::clone(flag))?;
-        }
-        Ok(())
-    }
-
-    /// Whether one has arrived.
-    pub(super) fn arrived() -> bool {
-        FLAG.get().is_some_and(|flag| flag.load(Ordering::Relaxed))
     }
 }
 

@@ -82,13 +82,37 @@ impl Source {
         Ok((start < end).then_some(start..end))
     }
 
+    /// A reader; unlike the image itself it can go to another thread.
+    pub fn reader(&self) -> SourceReader<'_> {
+        SourceReader {
+            path: &self.path,
+            file: &self.file,
+            size: self.size,
+        }
+    }
+
+    /// Fills `buf` from byte `offset`; what lies past the end of the image is zero.
+    pub fn read(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        self.reader().read(offset, buf)
+    }
+}
+
+/// Reads an image.
+#[derive(Clone, Copy, Debug)]
+pub struct SourceReader<'a> {
+    path: &'a Path,
+    file: &'a File,
+    size: u64,
+}
+
+impl SourceReader<'_> {
     /// Fills `buf` from byte `offset`; what lies past the end of the image is zero.
     pub fn read(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
         let inside = self.size.saturating_sub(offset).min(buf.len() as u64) as usize;
         let (image, past) = buf.split_at_mut(inside);
         self.file
             .read_exact_at(image, offset)
-            .map_err(Error::transfer(&self.path, offset, "cannot read"))?;
+            .map_err(Error::transfer(self.path, offset, "cannot read"))?;
         past.fill(0);
         Ok(())
     }
