@@ -5,6 +5,7 @@
 use crate::frame::{self, Kind};
 use crate::modules;
 use anyhow::{bail, Context, Result};
+use rustix::fs::{makedev, mknodat, FileType, Mode, CWD};
 use rustix::mount::{mount, MountFlags};
 use rustix::process::{wait, WaitOptions};
 use rustix::system::{reboot, RebootCommand};
@@ -47,6 +48,7 @@ fn work() -> Result<()> {
         bail!("cannot load the machine's drivers");
     }
     mount_one("configfs", "/sys/kernel/config")?;
+    make_nodes()?;
     name_disks()?;
     set_kernel("hung_task_timeout_secs", "40")?;
     set_kernel("hung_task_check_interval_secs", "10")?;
@@ -90,6 +92,33 @@ fn mount_one(kind: &str, place: &str) -> Result<()> {
     fs::create_dir_all(place).with_context(|| format!("cannot make {place}"))?;
     mount(kind, place, kind, MountFlags::empty(), None)
         .with_context(|| format!("cannot mount {kind} on {place}"))
+}
+
+/// Makes the device nodes whose first use loads their module, such as `/dev/loop-control`.
+fn make_nodes() -> Result<()> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let list = Path::new("/lib/modules")
+        .join(release.trim())
+        .join("modules.devname");
+    let text = fs::read_to_string(&list).with_context(|| list.display().to_string())?;
+    for line in text.lines() {
+        let fields = node_fields(line);
+        let (name, major, minor) = fields.with_context(|| format!("a malformed node: {line}"))?;
+        let path = Path::new("/dev").join(name);
+        fs::create_dir_all(path.parent().unwrap_or(Path::new("/dev")))?;
+        let (kind, mode) = (FileType::CharacterDevice, Mode::from_raw_mode(0o600));
+        mknodat(CWD, &path, kind, mode, makedev(major, minor))
+            .with_context(|| format!("cannot make {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Name and numbers in a line of `modules.devname`, such as `loop loop-control c10:237`.
+fn node_fields(line: &str) -> Option<(&str, u32, u32)> {
+    let mut words = line.split(' ').skip(1);
+    let name = words.next()?;
+    let (major, minor) = words.next()?.strip_prefix('c')?.split_once(':')?;
+    Some((name, major.parse().ok()?, minor.parse().ok()?))
 }
 
 /// Gives each disk that the host named the link that udev would, and mounts the one named share.
@@ -181,7 +210,7 @@ fn shell() -> Command {
     command
         .env("HOME", "/root")
         .env("TERM", "linux")
-        .env("LC_ALL", "C.UTF-8")
+        .env("LC_ALL", "C")
         // Nobody makes /dev/mapper's links here but dmsetup itself.
         .env("DM_DISABLE_UDEV", "1");
     command
@@ -266,4 +295,17 @@ fn console() -> Result<()> {
     wait_for(i32::try_from(child.id())?)?;
     io::stdout().flush()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_are_read_as_depmod_writes_them() {
+        let found = node_fields("loop loop-control c10:237");
+        assert_eq!(found, Some(("loop-control", 10, 237)));
+        assert_eq!(node_fields("loop loop-control b10:237"), None);
+        assert_eq!(node_fields("loop"), None);
+    }
 }

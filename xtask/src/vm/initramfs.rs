@@ -14,7 +14,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Programs of the kit's root that the guest gets as they are, instead of busybox's.
+///
+/// The shell is among them because busybox's own runs busybox's tools whatever lies in the path:
+/// its `mount` and `losetup` know much less than those that people have.
 const TOOLS: &[&str] = &[
+    "/usr/bin/bash",
     "/usr/sbin/blockdev",
     "/usr/sbin/dmsetup",
     "/usr/sbin/dumpe2fs",
@@ -27,6 +31,12 @@ const TOOLS: &[&str] = &[
     "/usr/bin/mount",
     "/usr/bin/partx",
     "/usr/bin/umount",
+];
+
+/// Libraries that no program names, since others load them when they come to need them.
+const LIBRARIES: &[&str] = &[
+    // For the end of a thread that is cancelled.
+    "/usr/lib/x86_64-linux-gnu/libgcc_s.so.1",
 ];
 
 /// Puts the guest's first root together.
@@ -55,6 +65,7 @@ pub(super) fn make(kit: &Kit, spec: &Spec, init: &Path) -> Result<Vec<u8>> {
     for path in &tools {
         add_file(&mut archive, &inside(&root, path), path)?;
     }
+    archive.link("/usr/bin/sh", "bash");
     add_busybox(&mut archive, kit, &tools)?;
     let own = modules::Own::among(kit, spec)?;
     modules::add(&mut archive, &kit.modules(), &kit.release, &own)?;
@@ -71,6 +82,7 @@ fn with_libraries(kit: &Kit) -> Result<Vec<String>> {
     }
     Ok(TOOLS
         .iter()
+        .chain(LIBRARIES)
         .map(ToString::to_string)
         .chain(libraries)
         .collect())
@@ -120,11 +132,11 @@ fn add_busybox(archive: &mut Archive, kit: &Kit, tools: &[String]) -> Result<()>
     let taken: BTreeSet<&str> = tools
         .iter()
         .filter_map(|path| path.rsplit('/').next())
-        .chain(["busybox"])
+        .chain(["busybox", "sh"])
         .collect();
     let list = run::stdout(kit.command(&[], Path::new("/"), "busybox").arg("--list"))?;
     let applets: Vec<&str> = list.lines().filter(|name| !taken.contains(name)).collect();
-    for needed in ["dd", "insmod", "modprobe", "rmmod", "sh", "sha256sum"] {
+    for needed in ["dd", "insmod", "modprobe", "rmmod", "sha256sum"] {
         if !applets.contains(&needed) {
             bail!("the kit's busybox has no {needed}");
         }

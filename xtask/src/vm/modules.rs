@@ -133,6 +133,8 @@ pub(super) fn add(archive: &mut Archive, modules: &Path, release: &str, own: &[O
         let kept = keep_lines(&read(lines)?, &names) + more;
         archive.file(&format!("{place}/{lines}"), 0o644, kept.as_bytes());
     }
+    let nodes = keep_nodes(&read("modules.devname")?, &names);
+    archive.file(&format!("{place}/modules.devname"), 0o644, nodes.as_bytes());
     for whole in ["modules.builtin", "modules.order"] {
         archive.file(&format!("{place}/{whole}"), 0o644, read(whole)?.as_bytes());
     }
@@ -179,6 +181,16 @@ fn keep_lines(text: &str, names: &BTreeSet<String>) -> String {
     kept.map(|line| format!("{line}\n")).collect()
 }
 
+/// The lines `<module> <node> <number>` of depmod's list of device nodes that belong to one of
+/// these modules.
+fn keep_nodes(text: &str, names: &BTreeSet<String>) -> String {
+    let kept = text.lines().filter(|line| {
+        let module = line.split(' ').next().unwrap_or_default();
+        names.contains(module)
+    });
+    kept.map(|line| format!("{line}\n")).collect()
+}
+
 /// The name under which the kernel knows a module file.
 fn module_name(file: &str) -> String {
     let name = file.rsplit('/').next().unwrap_or(file);
@@ -217,6 +229,13 @@ mod tests {
         );
         assert_eq!(words("dm-a\ndm-b\n"), ["dm-a", "dm-b"]);
         assert_eq!(words("\n"), [""; 0]);
+    }
+
+    #[test]
+    fn nodes_of_modules_left_out_are_left_out() {
+        let names = BTreeSet::from(["loop".to_string()]);
+        let text = "# Device nodes\ncuse cuse c10:203\nloop loop-control c10:237\n";
+        assert_eq!(keep_nodes(text, &names), "loop loop-control c10:237\n");
     }
 
     #[test]
