@@ -3,14 +3,15 @@
 //! From layer files to a device: the one way, for module parameters and configfs alike.
 
 use crate::backing::Backing;
+use crate::cache::BlockCache;
 use crate::codec::Codecs;
 use crate::device::Device;
 use crate::format::limits::{MAX_VIRTUAL_SIZE, SECTOR};
 use crate::pool::InlinePool;
 use crate::stack::{OpenError, Options, Stack};
 use crate::stats::Stats;
-use crate::sys::file::File;
-use crate::sys::open::Identity;
+use crate::sys::file::{File, Identity};
+use crate::sys::shrinker::Shrinker;
 use kernel::debugfs::Dir;
 use kernel::fmt;
 use kernel::id_pool::IdPool;
@@ -134,6 +135,9 @@ impl From<Error> for AttachError {
 #[pin_data]
 pub(crate) struct Host {
     codecs: Arc<Codecs>,
+    /// [`None`] when decoded blocks shall not be kept.
+    cache: Option<Arc<BlockCache>>,
+    _shrinker: Option<Shrinker<BlockCache>>,
     /// [`None`] when submitters shall never serve reads themselves.
     inline: Option<Arc<InlinePool>>,
     debugfs: Dir,
@@ -146,8 +150,14 @@ pub(crate) struct Host {
 const FIRST_NUMBERS: usize = 64;
 
 impl Host {
-    /// No devices yet. `inline` says whether submitters may serve reads themselves.
-    pub(crate) fn new(inline: bool) -> Result<Arc<Self>> {
+    /// No devices yet. `inline` says whether submitters may serve reads themselves, `cache_bytes` how
+    /// many bytes of decoded blocks may be kept.
+    pub(crate) fn new(inline: bool, cache_bytes: u64) -> Result<Arc<Self>> {
+        let cache = match cache_bytes {
+            0 => None,
+            bytes => Some(BlockCache::new(bytes)?),
+        };
+        let shrinker = cache.clone().map(Shrinker::new).transpose()?;
         let codecs = Arc::new(Codecs::new()?, GFP_KERNEL)?;
         let inline = match inline {
             true => Some(Arc::new(InlinePool::new()?, GFP_KERNEL)?),
@@ -157,6 +167,8 @@ impl Host {
         Arc::pin_init(
             pin_init!(Self {
                 codecs,
+                cache,
+                _shrinker: shrinker,
                 inline,
                 debugfs: Dir::new(c"vbd"),
                 numbers <- new_mutex!(numbers, "vbd_numbers"),
@@ -180,8 +192,14 @@ impl Host {
             let backing = Backing::new(file, size).ok_or(EIO)?;
             backings.push(backing, GFP_KERNEL).map_err(Error::from)?;
         }
-        let stack = Stack::open(backings, options, self.codecs.clone(), stats.clone())
-            .map_err(|error| AttachError::unreadable(sources, &error))?;
+        let stack = Stack::open(
+            backings,
+            options,
+            self.codecs.clone(),
+            self.cache.as_ref(),
+            stats.clone(),
+        )
+        .map_err(|error| AttachError::unreadable(sources, &error))?;
         let stack = Arc::new(stack, GFP_KERNEL).map_err(Error::from)?;
         let number = DiskNumber::new(self.clone())?;
         Ok(Device::new(

@@ -7,7 +7,7 @@
 
 use crate::error::Fault;
 use crate::format::ReadAt;
-use crate::sys::file::File;
+use crate::sys::file::{File, Identity};
 use crate::sys::pages::Pages;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -58,6 +58,14 @@ impl Backing {
         } else {
             Err(Fault::WouldWait)
         }
+    }
+
+    /// Which file this is, if it is one: a block device may change and still be the same.
+    pub(crate) fn identity(&self) -> Result<Option<Identity>> {
+        self.file
+            .is_regular()
+            .then(|| self.file.identity())
+            .transpose()
     }
 
     /// Forgets what the page cache holds of a range, so that the next read asks the storage.

@@ -6,6 +6,7 @@
 //! memory is decoded there; any other goes through the bounce buffer.
 
 use crate::backing::Backing;
+use crate::cache::{BlockCache, CachedLayer};
 use crate::codec::Codecs;
 use crate::error::Fault;
 use crate::format::checksum::BLOCK_CRC_BYTES;
@@ -16,6 +17,7 @@ use crate::sys::crc::Crc32c;
 use crate::sys::pages::{Chunk, Pages};
 use kernel::alloc::Flags;
 use kernel::prelude::*;
+use kernel::sync::Arc;
 
 /// Stored bytes that one read fetches at most, unless a single block takes more.
 const FETCH_BYTES: usize = 64 * 1024;
@@ -30,6 +32,8 @@ pub(crate) struct Decoding<'a> {
     pub(crate) stats: &'a Stats,
     /// Whether block checksums are verified.
     pub(crate) verify: bool,
+    /// Where layers that are opened keep decoded blocks.
+    pub(crate) cache: Option<&'a Arc<BlockCache>>,
     /// How far the read may go.
     pub(crate) effort: Effort,
 }
@@ -47,8 +51,13 @@ pub(crate) enum Effort {
 
 /// A compressed layer's blocks and where they are stored.
 pub(crate) struct Blocks {
+    /// Place of the layer in the stack, 0 = bottom.
+    layer: u8,
+    backing: Window<Backing>,
     pub(crate) zfile: ZFile,
     table: KVVec<zfile::Group>,
+    /// Where decoded blocks are kept for other reads, if anywhere.
+    cache: Option<CachedLayer>,
 }
 
 /// Memory for fetching and decoding, used by one reader at a time.
@@ -102,25 +111,31 @@ impl BlockBuffers {
 /// A part of a compressed layer's blocks to be read: the way from the table to the bytes.
 struct Reader<'a> {
     blocks: &'a Blocks,
-    layer: u8,
-    backing: &'a Window<Backing>,
     decoding: Decoding<'a>,
     /// Last block of the read: fetching ahead stops there.
     last: u64,
 }
 
 impl Blocks {
-    /// Reads the jump table.
+    /// Reads the jump table of layer `layer`.
     pub(crate) fn load(
+        layer: u8,
+        backing: Window<Backing>,
         zfile: ZFile,
-        backing: &Window<Backing>,
+        cache: Option<CachedLayer>,
         buf: &mut [u8],
     ) -> Result<Self, Fault> {
         let mut table = KVVec::new();
-        zfile::load_jump_table(backing, &zfile, &Crc32c, buf, |group| {
+        zfile::load_jump_table(&backing, &zfile, &Crc32c, buf, |group| {
             Ok(table.push(group, GFP_KERNEL)?)
         })?;
-        Ok(Self { zfile, table })
+        Ok(Self {
+            layer,
+            backing,
+            zfile,
+            table,
+            cache,
+        })
     }
 
     fn table(&self) -> JumpTable<'_> {
@@ -132,36 +147,24 @@ impl Blocks {
         offset >> self.zfile.block_size.trailing_zeros()
     }
 
-    fn reader<'a>(
-        &'a self,
-        layer: u8,
-        backing: &'a Window<Backing>,
-        decoding: Decoding<'a>,
-        offset: u64,
-        len: usize,
-    ) -> Reader<'a> {
+    fn reader<'a>(&'a self, decoding: Decoding<'a>, offset: u64, len: usize) -> Reader<'a> {
         Reader {
             blocks: self,
-            layer,
-            backing,
             decoding,
             last: self.block_of(offset.saturating_add(len as u64).saturating_sub(1)),
         }
     }
 
     /// Reads `len` decoded bytes from byte `offset` into pages, and moves those on.
-    #[allow(clippy::too_many_arguments)]
     pub(crate) fn read_pages(
         &self,
-        layer: u8,
-        backing: &Window<Backing>,
         decoding: Decoding<'_>,
         buffers: &mut BlockBuffers,
         offset: u64,
         len: usize,
         pages: &mut Pages<'_>,
     ) -> Result<(), Fault> {
-        let reader = self.reader(layer, backing, decoding, offset, len);
+        let reader = self.reader(decoding, offset, len);
         let mut at = offset;
         let mut left = len;
         while left != 0 {
@@ -172,7 +175,19 @@ impl Blocks {
             if here == 0 {
                 return Err(format::Error::new(Rule::ZFileReadBounds, at, left as u64).into());
             }
+            let cached = self.cache.as_ref().is_some_and(|cache| {
+                cache.get(block, |bytes| {
+                    pages.write(
+                        bytes
+                            .get(skip..)
+                            .unwrap_or_default()
+                            .get(..here)
+                            .unwrap_or_default(),
+                    );
+                })
+            });
             match pages.chunk(here).filter(|_| here == decoded) {
+                _ if cached => decoding.stats.cache_hits.inc(),
                 Some(mut chunk) => {
                     reader.load(block, buffers, &mut chunk)?;
                     pages.advance(here);
@@ -188,14 +203,12 @@ impl Blocks {
     /// Reads decoded bytes from byte `offset` into memory of the kernel.
     pub(crate) fn read(
         &self,
-        layer: u8,
-        backing: &Window<Backing>,
         decoding: Decoding<'_>,
         buffers: &mut BlockBuffers,
         offset: u64,
         buf: &mut [u8],
     ) -> Result<(), Fault> {
-        let reader = self.reader(layer, backing, decoding, offset, buf.len());
+        let reader = self.reader(decoding, offset, buf.len());
         // The bounce buffer is lent out while blocks are loaded through the same buffers.
         let mut bounce = core::mem::take(&mut buffers.bounce);
         buffers.decoded = None;
@@ -218,7 +231,8 @@ impl Reader<'_> {
     ) -> Result<&'b [u8], Fault> {
         let outside = format::Error::new(Rule::ZFileReadBounds, block, skip as u64);
 
-        if buffers.decoded != Some((self.layer, block)) {
+        let layer = self.blocks.layer;
+        if buffers.decoded != Some((layer, block)) {
             let mut bounce = core::mem::take(&mut buffers.bounce);
             buffers.decoded = None;
             let result = match bounce.get_mut(..self.blocks.zfile.decoded_len(block)) {
@@ -228,7 +242,13 @@ impl Reader<'_> {
             };
             buffers.bounce = bounce;
             result?;
-            buffers.decoded = Some((self.layer, block));
+            buffers.decoded = Some((layer, block));
+            // Somebody wanted a part of this block, and somebody may want another one. Where the
+            // submitter waits there is no time to find memory for it.
+            if let (Some(cache), Effort::Full) = (&self.blocks.cache, self.decoding.effort) {
+                let decoded = self.blocks.zfile.decoded_len(block);
+                cache.insert(block, buffers.bounce.get(..decoded).unwrap_or_default());
+            }
         }
         Ok(skip
             .checked_add(len)
@@ -254,8 +274,8 @@ impl Reader<'_> {
             buffers.fetched = None;
             last = block;
             let stored = self.blocks.table().stored(block).ok_or(fault)?;
-            self.backing.inner().forget(
-                self.backing.offset().saturating_add(stored.offset),
+            self.blocks.backing.inner().forget(
+                self.blocks.backing.offset().saturating_add(stored.offset),
                 stored.len,
             );
             self.attempt(block, last, buffers, dst)?;
@@ -313,7 +333,7 @@ impl Reader<'_> {
                 _ => stats.decode_errors.inc(),
             }
             let at = self.blocks.table().stored(block).map_or(0, |s| s.offset);
-            format::Error::new(rule, at, block).in_layer(self.layer)
+            format::Error::new(rule, at, block).in_layer(self.blocks.layer)
         })?;
         stats.blocks_decoded.inc();
         Ok(())
@@ -326,11 +346,12 @@ impl Reader<'_> {
         last: u64,
         buffers: &'b mut BlockBuffers,
     ) -> Result<&'b [u8], Fault> {
-        let outside = format::Error::new(Rule::ZFileReadBounds, block, last).in_layer(self.layer);
+        let outside =
+            format::Error::new(Rule::ZFileReadBounds, block, last).in_layer(self.blocks.layer);
         let table = self.blocks.table();
 
         let run = match buffers.fetched {
-            Some((layer, run)) if layer == self.layer && run.contains(block) => run,
+            Some((layer, run)) if layer == self.blocks.layer && run.contains(block) => run,
             _ => {
                 buffers.fetched = None;
                 let room = buffers.fetch.len();
@@ -344,14 +365,14 @@ impl Reader<'_> {
                 match self.decoding.effort {
                     Effort::Full => {
                         self.decoding.stats.backing_reads.inc();
-                        self.backing.read_exact_at(run.offset, dst)?;
+                        self.blocks.backing.read_exact_at(run.offset, dst)?;
                     }
-                    Effort::Inline => self
-                        .backing
-                        .inner()
-                        .read_cached(self.backing.offset().saturating_add(run.offset), dst)?,
+                    Effort::Inline => self.blocks.backing.inner().read_cached(
+                        self.blocks.backing.offset().saturating_add(run.offset),
+                        dst,
+                    )?,
                 }
-                buffers.fetched = Some((self.layer, run));
+                buffers.fetched = Some((self.blocks.layer, run));
                 run
             }
         };

@@ -9,6 +9,7 @@
 
 mod backing;
 mod block;
+mod cache;
 mod codec;
 mod error;
 #[allow(missing_docs)]
@@ -31,12 +32,13 @@ mod sys {
     mod job;
     pub(crate) mod log;
     pub(crate) mod pages;
+    pub(crate) mod shrinker;
     mod workqueue;
 }
 
 use kernel::prelude::*;
 use sys::dm::Registration;
-use target::{LsmtKind, StackTarget, ZFileKind};
+use target::{LsmtKind, Shared, StackTarget, ZFileKind};
 
 module! {
     type: Module,
@@ -55,9 +57,10 @@ struct Module {
 
 impl kernel::Module for Module {
     fn init(_module: &'static ThisModule) -> Result<Self> {
+        let shared = Shared::new()?;
         Ok(Self {
-            _zfile: Registration::new()?,
-            _lsmt: Registration::new()?,
+            _zfile: Registration::new(shared.clone())?,
+            _lsmt: Registration::new(shared)?,
         })
     }
 }

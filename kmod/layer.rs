@@ -4,6 +4,7 @@
 
 use crate::backing::Backing;
 use crate::block::{BlockBuffers, Blocks, Decoding, Effort};
+use crate::cache::CachedLayer;
 use crate::error::Fault;
 use crate::format::lsmt::{self, Lsmt, Segment};
 use crate::format::{tar, zfile, ReadAt, Window};
@@ -16,13 +17,11 @@ use kernel::prelude::*;
 const METADATA_CHUNK: usize = 64 * 1024;
 
 /// An open layer.
-pub(crate) struct Layer {
-    /// Place in the stack, 0 = bottom.
-    number: u8,
-    /// The payload of the file.
-    backing: Window<Backing>,
-    /// How the payload is compressed, if it is.
-    blocks: Option<Blocks>,
+pub(crate) enum Layer {
+    /// The payload of the file as it is.
+    Plain(Window<Backing>),
+    /// A compressed payload.
+    Compressed(Blocks),
 }
 
 /// A layer and what its own metadata say; the index is merged and then dropped.
@@ -77,37 +76,50 @@ impl Layer {
         buf: &mut [u8],
     ) -> Result<Self, Fault> {
         let (_, backing) = tar::unwrap(backing)?;
-        let blocks = match zfile::probe(&backing, &Crc32c)? {
-            Some(header) => {
-                decoding.codecs.prepare(header.algorithm)?;
-                Some(Blocks::load(header, &backing, buf)?)
+        let Some(header) = zfile::probe(&backing, &Crc32c)? else {
+            return Ok(Self::Plain(backing));
+        };
+        decoding.codecs.prepare(header.algorithm)?;
+        let cache = match decoding.cache {
+            Some(cache) => {
+                // Blocks that nobody has verified are not for readers who want that.
+                let verified = decoding.verify || !header.block_crc;
+                let identity = backing.inner().identity()?;
+                Some(CachedLayer::new(
+                    cache,
+                    identity,
+                    backing.offset(),
+                    verified,
+                )?)
             }
             None => None,
         };
-        Ok(Self {
-            number,
-            backing,
-            blocks,
-        })
+        let blocks = Blocks::load(number, backing, header, cache, buf)?;
+        Ok(Self::Compressed(blocks))
+    }
+
+    fn blocks(&self) -> Option<&Blocks> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Compressed(blocks) => Some(blocks),
+        }
     }
 
     /// Bytes of a compressed layer before compression, or [`None`] for one that is not.
     pub(crate) fn original_size(&self) -> Option<u64> {
-        self.blocks
-            .as_ref()
-            .map(|blocks| blocks.zfile.original_size)
+        self.blocks().map(|blocks| blocks.zfile.original_size)
     }
 
     /// Most bytes of a stored and of a decoded block; 0 for a layer that is not compressed.
     pub(crate) fn block_bytes(&self) -> (usize, usize) {
-        self.blocks.as_ref().map_or((0, 0), |blocks| {
+        self.blocks().map_or((0, 0), |blocks| {
             (blocks.zfile.max_stored(), blocks.zfile.block_size as usize)
         })
     }
 
     /// Bytes that are decoded together, or [`None`] for a layer that is not compressed.
     pub(crate) fn block_size(&self) -> Option<u32> {
-        self.blocks.as_ref().map(|blocks| blocks.zfile.block_size)
+        self.blocks().map(|blocks| blocks.zfile.block_size)
     }
 
     /// Reads `len` LSMT bytes from byte `offset` into pages, and moves those on.
@@ -119,45 +131,37 @@ impl Layer {
         len: usize,
         pages: &mut Pages<'_>,
     ) -> Result<(), Fault> {
-        match &self.blocks {
-            Some(blocks) => blocks.read_pages(
-                self.number,
-                &self.backing,
-                decoding,
-                buffers,
-                offset,
-                len,
-                pages,
-            ),
-            None => self.read_plain(decoding, offset, len, pages),
+        match self {
+            Self::Compressed(blocks) => blocks.read_pages(decoding, buffers, offset, len, pages),
+            Self::Plain(backing) => read_plain(backing, decoding, offset, len, pages),
         }
     }
+}
 
-    /// Reads stored bytes as they are, a second time from the storage if the first one fails.
-    fn read_plain(
-        &self,
-        decoding: Decoding<'_>,
-        offset: u64,
-        len: usize,
-        pages: &mut Pages<'_>,
-    ) -> Result<(), Fault> {
-        // The index was checked against the file's size, so this is inside of it.
-        let at = self.backing.offset().saturating_add(offset);
-        let file = self.backing.inner();
+/// Reads stored bytes as they are, a second time from the storage if the first one fails.
+fn read_plain(
+    backing: &Window<Backing>,
+    decoding: Decoding<'_>,
+    offset: u64,
+    len: usize,
+    pages: &mut Pages<'_>,
+) -> Result<(), Fault> {
+    // The index was checked against the file's size, so this is inside of it.
+    let at = backing.offset().saturating_add(offset);
+    let file = backing.inner();
 
-        if decoding.effort == Effort::Inline {
-            return file.read_pages_cached(at, pages, len);
-        }
-        decoding.stats.backing_reads.inc();
-        let start = pages.clone();
-        if file.read_pages(at, pages, len).is_err() {
-            decoding.stats.rereads.inc();
-            *pages = start;
-            file.forget(at, len);
-            file.read_pages(at, pages, len)?;
-        }
-        Ok(())
+    if decoding.effort == Effort::Inline {
+        return file.read_pages_cached(at, pages, len);
     }
+    decoding.stats.backing_reads.inc();
+    let start = pages.clone();
+    if file.read_pages(at, pages, len).is_err() {
+        decoding.stats.rereads.inc();
+        *pages = start;
+        file.forget(at, len);
+        file.read_pages(at, pages, len)?;
+    }
+    Ok(())
 }
 
 /// A layer's LSMT bytes, for reading its metadata.
@@ -171,25 +175,19 @@ impl ReadAt for Metadata<'_> {
     type Error = Fault;
 
     fn size(&self) -> u64 {
-        self.layer
-            .original_size()
-            .unwrap_or_else(|| self.layer.backing.size())
+        match self.layer {
+            Layer::Plain(backing) => backing.size(),
+            Layer::Compressed(blocks) => blocks.zfile.original_size,
+        }
     }
 
     fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), Fault> {
-        match &self.layer.blocks {
-            Some(blocks) => {
+        match self.layer {
+            Layer::Plain(backing) => backing.read_exact_at(offset, buf),
+            Layer::Compressed(blocks) => {
                 let mut buffers = self.buffers.try_borrow_mut().map_err(|_| EBUSY)?;
-                blocks.read(
-                    self.layer.number,
-                    &self.layer.backing,
-                    self.decoding,
-                    &mut buffers,
-                    offset,
-                    buf,
-                )
+                blocks.read(self.decoding, &mut buffers, offset, buf)
             }
-            None => self.layer.backing.read_exact_at(offset, buf),
         }
     }
 }

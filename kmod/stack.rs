@@ -4,6 +4,7 @@
 
 use crate::backing::Backing;
 use crate::block::{BlockBuffers, Decoding, Effort};
+use crate::cache::BlockCache;
 use crate::codec::Codecs;
 use crate::error::Fault;
 use crate::format::lsmt::{self, Cursor, Merge, Piece, PieceKind, Pieces, Segment};
@@ -65,12 +66,14 @@ impl Stack {
         backings: KVec<Backing>,
         options: Options,
         codecs: Arc<Codecs>,
+        cache: Option<&Arc<BlockCache>>,
         stats: Arc<Stats>,
     ) -> Result<Self, OpenError> {
         let decoding = Decoding {
             codecs: &codecs,
             stats: &stats,
             verify: options.verify,
+            cache,
             effort: Effort::Full,
         };
         let count = backings.len();
@@ -117,12 +120,14 @@ impl Stack {
     pub(crate) fn open_zfile(
         backings: KVec<Backing>,
         codecs: Arc<Codecs>,
+        cache: Option<&Arc<BlockCache>>,
         stats: Arc<Stats>,
     ) -> Result<Self, OpenError> {
         let decoding = Decoding {
             codecs: &codecs,
             stats: &stats,
             verify: true,
+            cache,
             effort: Effort::Full,
         };
         let mut layers = KVec::with_capacity(1, GFP_KERNEL)?;
@@ -218,6 +223,7 @@ impl Stack {
             codecs: &self.codecs,
             stats: &self.stats,
             verify: self.verify,
+            cache: None,
             effort,
         };
         let end = start.saturating_add(pages.len() as u64);

@@ -63,6 +63,8 @@ stats! {
     backing_reads,
     /// Blocks decompressed.
     blocks_decoded,
+    /// Reads of a block's part that the cache of decoded blocks had.
+    cache_hits,
     /// Blocks whose checksum did not match.
     crc_errors,
     /// Blocks that did not decompress, or to a wrong length.

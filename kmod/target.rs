@@ -9,18 +9,45 @@
 //! of the second may be compressed and wrapped themselves.
 
 use crate::backing::Backing;
+use crate::cache::BlockCache;
 use crate::codec::Codecs;
 use crate::format::limits::MAX_LAYERS;
 use crate::pool::InlinePool;
 use crate::stack::{OpenError, Options, Stack};
 use crate::stats::Stats;
 use crate::sys::dm::{Answer, Bio, Refusal, Table, Target};
+use crate::sys::shrinker::Shrinker;
 use crate::transfer::{Progress, Transfer, Verdict};
 use core::fmt::Write;
 use kernel::fmt;
 use kernel::prelude::*;
 use kernel::str::{BStr, CStr};
 use kernel::sync::Arc;
+
+/// What all targets share.
+pub(crate) struct Shared {
+    codecs: Arc<Codecs>,
+    inline: Arc<InlinePool>,
+    cache: Arc<BlockCache>,
+    _shrinker: Shrinker<BlockCache>,
+}
+
+/// Bytes of decoded blocks to keep.
+const CACHE_BYTES: u64 = 32 << 20;
+
+impl Shared {
+    /// Nothing decoded yet.
+    pub(crate) fn new() -> Result<Arc<Self>> {
+        let cache = BlockCache::new(CACHE_BYTES)?;
+        let shared = Self {
+            codecs: Arc::new(Codecs::new()?, GFP_KERNEL)?,
+            inline: Arc::new(InlinePool::new()?, GFP_KERNEL)?,
+            _shrinker: Shrinker::new(cache.clone())?,
+            cache,
+        };
+        Ok(Arc::new(shared, GFP_KERNEL)?)
+    }
+}
 
 /// What a kind of target makes of its devices.
 pub(crate) trait Kind: Send + Sync + 'static {
@@ -33,7 +60,7 @@ pub(crate) trait Kind: Send + Sync + 'static {
     /// Opens the devices' contents, bottom first.
     fn open(
         backings: KVec<Backing>,
-        codecs: Arc<Codecs>,
+        shared: &Shared,
         stats: Arc<Stats>,
     ) -> Result<Stack, OpenError>;
 }
@@ -47,10 +74,10 @@ impl Kind for ZFileKind {
 
     fn open(
         backings: KVec<Backing>,
-        codecs: Arc<Codecs>,
+        shared: &Shared,
         stats: Arc<Stats>,
     ) -> Result<Stack, OpenError> {
-        Stack::open_zfile(backings, codecs, stats)
+        Stack::open_zfile(backings, shared.codecs.clone(), Some(&shared.cache), stats)
     }
 }
 
@@ -63,14 +90,20 @@ impl Kind for LsmtKind {
 
     fn open(
         backings: KVec<Backing>,
-        codecs: Arc<Codecs>,
+        shared: &Shared,
         stats: Arc<Stats>,
     ) -> Result<Stack, OpenError> {
         let options = Options {
             size: 0,
             verify: true,
         };
-        Stack::open(backings, options, codecs, stats)
+        Stack::open(
+            backings,
+            options,
+            shared.codecs.clone(),
+            Some(&shared.cache),
+            stats,
+        )
     }
 }
 
@@ -85,8 +118,9 @@ impl<K: Kind> Target for StackTarget<K> {
     const NAME: &'static CStr = K::NAME;
     const VERSION: [u32; 3] = [1, 0, 0];
     type BioData = Progress;
+    type Shared = Arc<Shared>;
 
-    fn new(table: &mut Table<'_>, words: &[&CStr]) -> Result<Self, Refusal> {
+    fn new(shared: &Arc<Shared>, table: &mut Table<'_>, words: &[&CStr]) -> Result<Self, Refusal> {
         if words.is_empty() || words.len() % 2 != 0 {
             return Err(Refusal::new(
                 EINVAL,
@@ -118,9 +152,8 @@ impl<K: Kind> Target for StackTarget<K> {
             backings.push(backing, GFP_KERNEL).map_err(Error::from)?;
         }
 
-        let codecs = Arc::new(Codecs::new()?, GFP_KERNEL).map_err(Error::from)?;
         let stats = Arc::new(Stats::new(), GFP_KERNEL).map_err(Error::from)?;
-        let stack = K::open(backings, codecs, stats.clone()).map_err(|error| {
+        let stack = K::open(backings, shared, stats.clone()).map_err(|error| {
             report(words, &error);
             Refusal::new(
                 error.fault.errno(),
@@ -137,9 +170,8 @@ impl<K: Kind> Target for StackTarget<K> {
             return Err(Refusal::new(EINVAL, c"the table is larger than the layers"));
         }
         let stack = Arc::new(stack, GFP_KERNEL).map_err(Error::from)?;
-        let inline = Arc::new(InlinePool::new()?, GFP_KERNEL).map_err(Error::from)?;
         Ok(Self {
-            transfer: Transfer::new(stack, Some(inline))?,
+            transfer: Transfer::new(stack, Some(shared.inline.clone()))?,
             stats,
             _kind: core::marker::PhantomData,
         })

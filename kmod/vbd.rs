@@ -11,6 +11,7 @@
 mod attach;
 mod backing;
 mod block;
+mod cache;
 mod codec;
 mod control;
 mod debugfs;
@@ -42,6 +43,7 @@ mod sys {
     pub(crate) mod open;
     pub(crate) mod pages;
     pub(crate) mod param;
+    pub(crate) mod shrinker;
     mod workqueue;
 }
 
@@ -69,6 +71,10 @@ module! {
             default: 1,
             description: "verify block checksums: 1 or 0",
         },
+        cache_mb: u16 {
+            default: 32,
+            description: "MiB of decoded blocks to keep, for all devices (0: none)",
+        },
         inline: u8 {
             default: 1,
             description: "serve cached reads where they are submitted: 1, or 0 for tests",
@@ -85,7 +91,10 @@ struct Module {
 
 impl kernel::Module for Module {
     fn init(_module: &'static ThisModule) -> Result<Self> {
-        let host = Host::new(*module_parameters::inline.value() != 0)?;
+        let host = Host::new(
+            *module_parameters::inline.value() != 0,
+            u64::from(*module_parameters::cache_mb.value()).saturating_mul(1 << 20),
+        )?;
         let device = match sys::param::BACKFILE.value() {
             [] => None,
             backfile => Some(attach_parameters(&host, backfile).map_err(|error| error.report())?),

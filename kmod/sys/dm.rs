@@ -35,8 +35,11 @@ pub(crate) trait Target: Sized + Send + Sync + 'static {
     /// The target's own data in each bio.
     type BioData: Default + Send + Sync;
 
+    /// What all targets of the kind share.
+    type Shared: Send + Sync;
+
     /// Makes a target from the words of its table line.
-    fn new(table: &mut Table<'_>, words: &[&CStr]) -> Result<Self, Refusal>;
+    fn new(shared: &Self::Shared, table: &mut Table<'_>, words: &[&CStr]) -> Result<Self, Refusal>;
 
     /// Takes a new bio: serves it, or says how many workers shall.
     ///
@@ -323,8 +326,13 @@ unsafe impl<T: Target> Owner for BioJob<T> {
 ///
 /// The type is registered, and nothing moves it.
 pub(crate) struct Registration<T: Target> {
-    kind: KBox<Opaque<generated::target_type>>,
-    _target: PhantomData<T>,
+    kind: KBox<Kind<T>>,
+}
+
+#[repr(C)]
+struct Kind<T: Target> {
+    kind: Opaque<generated::target_type>,
+    shared: T::Shared,
 }
 
 // SAFETY: A type may be unregistered from any thread.
@@ -334,7 +342,7 @@ unsafe impl<T: Target> Sync for Registration<T> {}
 
 impl<T: Target> Registration<T> {
     /// Registers the kind of target.
-    pub(crate) fn new() -> Result<Self> {
+    pub(crate) fn new(shared: T::Shared) -> Result<Self> {
         let kind = generated::target_type {
             name: T::NAME.as_char_ptr(),
             // Tables with such a target pin the module.
@@ -348,14 +356,12 @@ impl<T: Target> Registration<T> {
             io_hints: Some(io_hints),
             ..Default::default()
         };
-        let kind = KBox::new(Opaque::new(kind), GFP_KERNEL)?;
+        let kind = Opaque::new(kind);
+        let kind = KBox::new(Kind { kind, shared }, GFP_KERNEL)?;
         // SAFETY: The type is complete, and its address final.
-        to_result(unsafe { generated::dm_register_target(kind.get()) })?;
+        to_result(unsafe { generated::dm_register_target(kind.kind.get()) })?;
         // INVARIANT: Registered just now; a box does not move what it holds.
-        Ok(Self {
-            kind,
-            _target: PhantomData,
-        })
+        Ok(Self { kind })
     }
 
     /// # Safety
@@ -401,7 +407,9 @@ impl<T: Target> Registration<T> {
             ti,
             devices: &mut devices,
         };
-        let target = T::new(&mut table, words)?;
+        // SAFETY: A new target's type is the one that was registered, the first field of a `Kind`.
+        let shared = unsafe { &(*(*ti.as_ptr()).type_.cast::<Kind<T>>()).shared };
+        let target = T::new(shared, &mut table, words)?;
         let mut kept = KVec::with_capacity(words.len(), GFP_KERNEL).map_err(Error::from)?;
         for word in words {
             let mut copy = KVec::new();
@@ -542,7 +550,7 @@ impl<T: Target> Registration<T> {
 impl<T: Target> Drop for Registration<T> {
     fn drop(&mut self) {
         // SAFETY: Registered by the type invariant. Tables pin the module, so there are none.
-        unsafe { generated::dm_unregister_target(self.kind.get()) };
+        unsafe { generated::dm_unregister_target(self.kind.kind.get()) };
     }
 }
 

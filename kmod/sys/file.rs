@@ -7,7 +7,30 @@
 use super::generated;
 use core::ptr::NonNull;
 use kernel::bindings;
+use kernel::error::to_result;
+use kernel::fmt;
 use kernel::prelude::*;
+
+/// Which file a file is, in the words of `stat()`: equal for all names of one file, in any mount
+/// namespace, as long as the file is not changed. Shown as `<major>:<minor> <inode> <bytes>`.
+#[derive(PartialEq, Eq)]
+pub(crate) struct Identity {
+    dev: bindings::dev_t,
+    ino: u64,
+    size: i64,
+    /// When contents and attributes last changed: seconds and nanoseconds.
+    changed: [(i64, u32); 2],
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (major, minor) = (self.dev >> MINOR_BITS, self.dev & ((1 << MINOR_BITS) - 1));
+        write!(f, "{major}:{minor} {} {}", self.ino, self.size)
+    }
+}
+
+/// Bits of a device number that are its minor: `MINORBITS`.
+const MINOR_BITS: u32 = 20;
 
 /// An open file.
 ///
@@ -22,6 +45,13 @@ unsafe impl Send for File {}
 unsafe impl Sync for File {}
 
 impl File {
+    /// Whether this is a regular file.
+    pub(crate) fn is_regular(&self) -> bool {
+        // SAFETY: The file is open by the type invariant.
+        let mode = u32::from(unsafe { generated::vbd_file_mode(self.0.as_ptr()) });
+        mode & bindings::S_IFMT == bindings::S_IFREG
+    }
+
     /// Size in bytes now; of a block device, its capacity.
     pub(crate) fn size(&self) -> u64 {
         // SAFETY: The file is open by the type invariant.
@@ -100,6 +130,22 @@ impl File {
             let mapping = (*self.0.as_ptr()).f_mapping;
             bindings::invalidate_mapping_pages(mapping, first, last);
         }
+    }
+
+    /// Which file this is.
+    pub(crate) fn identity(&self) -> Result<Identity> {
+        let mut stat: bindings::kstat = pin_init::zeroed();
+        // SAFETY: The file is open by the type invariant, so its path is that of a file.
+        to_result(unsafe {
+            let path = &raw const (*self.0.as_ptr()).__bindgen_anon_1.f_path;
+            bindings::vfs_getattr(path, &mut stat, bindings::STATX_BASIC_STATS, 0)
+        })?;
+        Ok(Identity {
+            dev: stat.dev,
+            ino: stat.ino,
+            size: stat.size,
+            changed: [stat.mtime, stat.ctime].map(|time| (time.tv_sec, time.tv_nsec as u32)),
+        })
     }
 }
 

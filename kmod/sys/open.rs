@@ -1,35 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Opening files for use inside the kernel, and telling which files they are.
+//! Opening files for use inside the kernel.
 //!
-//! C headers: `include/linux/fs.h`, `include/linux/stat.h`.
+//! C header: `include/linux/fs.h`.
 
 use super::file::File;
 use super::generated;
 use core::ptr::NonNull;
 use kernel::bindings;
-use kernel::error::{from_err_ptr, to_result};
-use kernel::fmt;
+use kernel::error::from_err_ptr;
 use kernel::prelude::*;
 use kernel::str::CStr;
-
-/// Which file a file is, in the words of `stat()`: equal for all names of one file, in any mount
-/// namespace. Shown as `<major>:<minor> <inode> <bytes>`.
-pub(crate) struct Identity {
-    dev: bindings::dev_t,
-    ino: u64,
-    size: i64,
-}
-
-impl fmt::Display for Identity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (major, minor) = (self.dev >> MINOR_BITS, self.dev & ((1 << MINOR_BITS) - 1));
-        write!(f, "{major}:{minor} {} {}", self.ino, self.size)
-    }
-}
-
-/// Bits of a device number that are its minor: `MINORBITS`.
-const MINOR_BITS: u32 = 20;
 
 impl File {
     /// Opens `path` for reading, in the mount namespace and with the credentials of the caller.
@@ -91,20 +72,5 @@ impl File {
         let mut path = KVec::with_capacity(text.len(), GFP_KERNEL)?;
         path.extend_from_slice(text, GFP_KERNEL)?;
         Ok(path)
-    }
-
-    /// Which file this is.
-    pub(crate) fn identity(&self) -> Result<Identity> {
-        let mut stat: bindings::kstat = pin_init::zeroed();
-        // SAFETY: The file is open by the type invariant, so its path is that of a file.
-        to_result(unsafe {
-            let path = &raw const (*self.0.as_ptr()).__bindgen_anon_1.f_path;
-            bindings::vfs_getattr(path, &mut stat, bindings::STATX_BASIC_STATS, 0)
-        })?;
-        Ok(Identity {
-            dev: stat.dev,
-            ino: stat.ino,
-            size: stat.size,
-        })
     }
 }
