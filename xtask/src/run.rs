@@ -88,7 +88,7 @@ impl Log {
             eprint!("{}: {what} …", self.title);
         }
         let begin = Instant::now();
-        let done = work();
+        let done = work().with_context(|| format!("cannot {what}"));
         let seconds = begin.elapsed().as_secs_f32();
         let start = if terminal { "\r" } else { "" };
         match &done {

@@ -44,7 +44,13 @@ impl Mirror {
         }
         fs::write(apt.join("status"), "")?;
         fs::write(apt.join("sources.list"), self.sources().join("\n") + "\n")?;
-        log.run(self.apt(cache, "apt-get").arg("update"))
+        // Without this, a mirror that cannot be reached is only worth a warning to apt.
+        let mut update = self.apt(cache, "apt-get");
+        update.args(["-o", "APT::Update::Error-Mode=any"]);
+        log.run(update.arg("update")).with_context(|| {
+            let address = &self.address;
+            format!("cannot fetch the package lists of {address} (VBD_MIRROR can name another)")
+        })
     }
 
     /// The newest kernel of the series that the mirror has completely.
