@@ -17,6 +17,7 @@ pub mod export;
 mod ext4_times;
 pub mod extent;
 pub mod filesystem;
+mod fill;
 pub mod layer;
 pub mod lsmt_writer;
 pub mod merge;

@@ -2,17 +2,18 @@
 
 //! `vbdctl check`: verifies all that the format allows to verify.
 
+use super::print::print;
 use super::progress::progress_bar;
 use super::Failed;
 use crate::cli::layers::CheckArgs;
-use anyhow::{Context as _, Result};
-use std::io::Write as _;
+use anyhow::Result;
+use std::path::PathBuf;
 use vbdctl::image::check::{check, Report};
-use vbdctl::image::{parallel, Stack};
+use vbdctl::image::{config, parallel, Stack};
 
 /// Prints what is found, and a summary.
 pub(crate) fn run(args: &CheckArgs) -> Result<()> {
-    let paths = Stack::resolve(&args.stack)?;
+    let paths = files(&args.stack)?;
     let sizes = paths
         .iter()
         .map(|path| path.metadata().map_or(0, |m| m.len()));
@@ -45,10 +46,17 @@ pub(crate) fn run(args: &CheckArgs) -> Result<()> {
     }
 }
 
-fn print(text: &str) -> Result<()> {
-    std::io::stdout()
-        .write_all(text.as_bytes())
-        .context("cannot write to standard output")
+/// The layer files; one that cannot be opened is for the check to tell.
+fn files(arguments: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for argument in arguments {
+        if config::is_config(argument).unwrap_or(false) {
+            files.extend(Stack::resolve(&[argument])?);
+        } else {
+            files.push(argument.clone());
+        }
+    }
+    Ok(files)
 }
 
 fn summary(report: &Report) -> String {

@@ -2,11 +2,11 @@
 
 //! `vbdctl compare`: tells where two disks differ.
 
+use super::print::print;
 use super::progress::progress_bar;
 use super::Failed;
 use crate::cli::layers::CompareArgs;
-use anyhow::{Context as _, Result};
-use std::io::Write as _;
+use anyhow::Result;
 use vbdctl::image::compare::{compare, Comparison};
 use vbdctl::image::{parallel, Disk};
 
@@ -23,9 +23,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<()> {
     } else {
         describe(&comparison)
     };
-    std::io::stdout()
-        .write_all(text.as_bytes())
-        .context("cannot write to standard output")?;
+    print(&text)?;
     if comparison.equal {
         Ok(())
     } else {

@@ -154,6 +154,11 @@ fn check_layer(
 ) -> Option<Lsmt> {
     let backing = match Backing::open(path) {
         Ok(backing) => backing,
+        Err(Error::Io { action, error, .. }) => {
+            let why = format!("{action}: {error}");
+            findings.extra(Extra::Unreadable, "file", 0, why);
+            return None;
+        }
         Err(error) => {
             findings.extra(Extra::Unreadable, "file", 0, error.to_string());
             return None;

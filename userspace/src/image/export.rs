@@ -170,16 +170,19 @@ impl Place<'_> {
         let Self::File(out) = self else {
             return self.write(offset, bytes);
         };
-        let is_zero = |page: &[u8]| *page == ZEROES[..page.len()];
+        // Pages of the file: the first one may begin before the bytes.
+        let next = |at: usize| {
+            let page = PAGE - (offset as usize + at) % PAGE;
+            bytes.len().min(at + page)
+        };
+        let is_zero = |at: usize| bytes[at..next(at)] == ZEROES[..next(at) - at];
         let mut start = 0;
         while start < bytes.len() {
-            let page = |at: usize| &bytes[at..bytes.len().min(at + PAGE)];
-            let zero = is_zero(page(start));
-            let mut end = start + PAGE;
-            while end < bytes.len() && is_zero(page(end)) == zero {
-                end += PAGE;
+            let zero = is_zero(start);
+            let mut end = next(start);
+            while end < bytes.len() && is_zero(end) == zero {
+                end = next(end);
             }
-            let end = end.min(bytes.len());
             if !zero {
                 out.write_at(offset + start as u64, &bytes[start..end])?;
             }

@@ -42,7 +42,9 @@ impl fmt::Display for Finding {
             "{kind}: {} offset {}: {}",
             self.part, self.offset, self.text
         )?;
-        if !self.found.is_empty() {
+        if self.rule == Extra::Unreadable.parts().0 {
+            write!(f, ": {}", self.found)?;
+        } else if !self.found.is_empty() {
             write!(f, " (found {})", self.found)?;
         }
         Ok(())

@@ -20,12 +20,25 @@ pub(super) fn check_records(
     findings: &mut Findings<'_>,
 ) -> Result<Option<Lsmt>, ReadError> {
     let compressed = located.zfile.is_some();
-    let mut index_usable = true;
+    let mut broken = Vec::new();
     let inspected = lsmt::inspect(located, |error| {
-        index_usable &= !matches!(error.rule, Rule::LsmtIndexLimit | Rule::LsmtIndexBounds);
-        findings.rule(error);
+        broken.push(error);
         Ok(())
     });
+    let not_a_layer = broken
+        .first()
+        .filter(|error| error.rule == Rule::LsmtHeaderMagic);
+    if let (Some(&error), Err(ReadError::Format(_))) = (not_a_layer, &inspected) {
+        // Neither end is one of a layer: what else they are not says nothing.
+        findings.rule(error);
+        return Ok(None);
+    }
+    let index_usable = !broken
+        .iter()
+        .any(|error| matches!(error.rule, Rule::LsmtIndexLimit | Rule::LsmtIndexBounds));
+    for error in broken {
+        findings.rule(error);
+    }
     let lsmt = match inspected {
         Ok(lsmt) => lsmt,
         // The blocks' own defects have been told.
