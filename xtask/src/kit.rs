@@ -7,7 +7,11 @@
 //! or booted, so that the host contributes no compiler, no QEMU and no file system tools. It lies
 //! in the cache under a name made of the kernel's package version and of the recipe, and appears
 //! there by a rename when it is complete; a kit that is there is never changed again.
+//!
+//! Besides the stock kernel's there are kits with kernels of our own, built to check themselves.
 
+mod config;
+pub(crate) mod debug;
 pub(crate) mod enter;
 mod host;
 mod metadata;
@@ -17,6 +21,7 @@ mod root;
 use crate::cache;
 use crate::run::Log;
 use anyhow::{Context, Result};
+pub(crate) use debug::{Choice, Debug};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
 use std::fs;
@@ -59,6 +64,8 @@ const PACKAGES: &[&str] = &[
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    #[command(flatten)]
+    choice: Choice,
     /// Look for a newer kernel of the series even when a kit is there
     #[arg(long)]
     update: bool,
@@ -72,7 +79,11 @@ pub(crate) struct Args {
 
 /// `cargo xtask kit`.
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
-    let kit = Kit::prepare(args.update)?;
+    let debug = args.choice.debug;
+    if args.update {
+        Kit::prepare(true)?;
+    }
+    let kit = Kit::choose(debug)?;
     if args.print_kdir {
         println!("{}", kit.kdir());
     } else if args.print_root {
@@ -81,7 +92,8 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
         println!("kernel   {} ({})", kit.release, kit.version);
         println!("root     {}", kit.root().display());
         println!("KDIR     {} (inside the root)", kit.kdir());
-        println!("use      cargo xtask build, or cargo xtask make -- <arguments of make>");
+        let option = debug.map_or(String::new(), |debug| format!(" --debug={}", debug.name()));
+        println!("use      cargo xtask build{option}, or cargo xtask make{option} -- <arguments>");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -93,6 +105,8 @@ pub(crate) struct Kit {
     pub(crate) release: String,
     /// Version of the kernel's Debian packages.
     pub(crate) version: String,
+    /// Which kernel of our own it has, if not the stock one.
+    pub(crate) debug: Option<Debug>,
 }
 
 /// The kernel that was resolved last, so that a later call needs no network.
@@ -103,7 +117,39 @@ struct Resolved {
 }
 
 impl Kit {
-    /// Opens the kit that is in the cache, or makes it first.
+    /// Opens the kit with the kernel that was asked for, or makes it first.
+    pub(crate) fn choose(debug: Option<Debug>) -> Result<Kit> {
+        match debug {
+            None => Kit::prepare(false),
+            Some(debug) => Kit::own(debug),
+        }
+    }
+
+    /// The kit of a kernel of our own, of the version that the stock kernel's kit has.
+    fn own(debug: Debug) -> Result<Kit> {
+        let stock = Kit::prepare(false)?;
+        let cache = cache::directory()?;
+        let resolved = Resolved {
+            release: debug.release(&stock.version),
+            version: stock.version,
+        };
+        let kit = Kit::of(&cache, &resolved, Some(debug));
+        if kit.directory.is_dir() {
+            return Ok(kit);
+        }
+        host::check_machine()?;
+        let _lock = cache::Lock::take(&cache.join("lock"), "makes the kit")?;
+        if kit.directory.is_dir() {
+            return Ok(kit);
+        }
+        let log = Log::create(&cache.join(format!("kit-{}.log", debug.name())), "kit")?;
+        host::install_missing(&log)?;
+        let mirror = mirror::Mirror::find()?;
+        kit.make(&cache, &mirror, &log)?;
+        Ok(kit)
+    }
+
+    /// Opens the stock kernel's kit, or makes it first; `update` looks for a newer kernel before that.
     pub(crate) fn prepare(update: bool) -> Result<Kit> {
         let cache = cache::directory()?;
         if !update {
@@ -125,7 +171,7 @@ impl Kit {
             mirror.update(&cache, &log)?;
             mirror.resolve(&cache)
         })?;
-        let kit = Kit::of(&cache, &resolved);
+        let kit = Kit::of(&cache, &resolved, None);
         if !kit.directory.is_dir() {
             kit.make(&cache, &mirror, &log)?;
         }
@@ -141,7 +187,8 @@ impl Kit {
 
     /// The kernel build tree, as a path inside the root.
     pub(crate) fn kdir(&self) -> String {
-        format!("/usr/src/linux-headers-{}", self.release)
+        let kind = if self.debug.is_some() { "" } else { "-headers" };
+        format!("/usr/src/linux{kind}-{}", self.release)
     }
 
     /// The kernel that guests boot, as a path inside the root.
@@ -176,17 +223,35 @@ impl Kit {
         };
         let resolved: Resolved = serde_json::from_str(&text)
             .with_context(|| format!("{} is damaged: remove it", path.display()))?;
-        let kit = Kit::of(cache, &resolved);
+        let kit = Kit::of(cache, &resolved, None);
         Ok(kit.directory.is_dir().then_some(kit))
     }
 
-    fn of(cache: &Path, resolved: &Resolved) -> Kit {
-        let name = format!("{}-{:08x}", resolved.version, recipe(PACKAGES));
+    fn of(cache: &Path, resolved: &Resolved, debug: Option<Debug>) -> Kit {
+        let version = &resolved.version;
+        let name = match debug {
+            None => format!("{version}-{:08x}", recipe(PACKAGES)),
+            Some(debug) => {
+                let parts = [PACKAGES.to_vec(), debug.packages(), debug.recipe()].concat();
+                format!("{version}-{}-{:08x}", debug.name(), recipe(&parts))
+            }
+        };
         Kit {
             directory: cache.join("kits").join(name.replace('~', "-")),
             release: resolved.release.clone(),
             version: resolved.version.clone(),
+            debug,
         }
+    }
+
+    /// Arguments of make that go with the kernel.
+    pub(crate) fn make_arguments(&self) -> &'static [&'static str] {
+        self.debug.map_or(&[], Debug::make_arguments)
+    }
+
+    /// How many times longer than on the stock kernel things may take.
+    pub(crate) fn slowness(&self) -> u32 {
+        self.debug.map_or(1, Debug::slowness)
     }
 
     /// Makes the kit aside, and moves it to its place when it is complete.
@@ -204,23 +269,31 @@ impl Kit {
             directory: partial.clone(),
             release: self.release.clone(),
             version: self.version.clone(),
+            debug: self.debug,
         };
+        let mut packages = PACKAGES.to_vec();
+        packages.extend(self.debug.map(Debug::packages).unwrap_or_default());
         log.step("make the toolchain root from Debian packages", || {
-            root::make(&aside, cache, mirror, log)
-        })?;
-        log.step("unpack the kernel's modules", || {
-            root::unpack_modules(&aside, log)
+            root::make(&aside, &packages, cache, mirror, log)
         })?;
         let source = log.step("fetch the kernel's source package", || {
             mirror.download(cache, &format!("linux-source-{SERIES}"), &self.version, log)
         })?;
-        metadata::make(&aside, &source, log)?;
+        match self.debug {
+            Some(debug) => debug::make(&aside, debug, &source, log)?,
+            None => {
+                log.step("unpack the kernel's modules", || {
+                    root::unpack_modules(&aside, log)
+                })?;
+                metadata::make(&aside, &source, log)?;
+            }
+        }
         fs::rename(&partial, &self.directory)
             .with_context(|| format!("cannot move the kit to {}", self.directory.display()))
     }
 }
 
-/// A number that changes with the recipe (32-bit FNV-1a of the package list).
+/// A number that changes with the recipe (32-bit FNV-1a of the package list and what else counts).
 fn recipe(packages: &[&str]) -> u32 {
     let bytes = packages.iter().flat_map(|p| p.bytes().chain([0]));
     bytes.fold(0x811c_9dc5 ^ RECIPE, |hash: u32, byte| {
@@ -245,12 +318,25 @@ mod tests {
             release: "7.2.12+deb13-cloud-amd64".into(),
             version: "7.2.12-1~bpo13+1".into(),
         };
-        let kit = Kit::of(Path::new("/c"), &resolved);
+        let kit = Kit::of(Path::new("/c"), &resolved, None);
         let name = kit.directory.file_name().unwrap().to_str().unwrap();
         assert!(name.starts_with("7.2.12-1-bpo13+1-"), "{name}");
         assert_eq!(
             kit.kdir(),
             "/usr/src/linux-headers-7.2.12+deb13-cloud-amd64"
         );
+    }
+
+    #[test]
+    fn a_kernel_of_our_own_has_a_name_of_its_own() {
+        let resolved = Resolved {
+            release: Debug::Light.release("7.2.12-1~bpo13+1"),
+            version: "7.2.12-1~bpo13+1".into(),
+        };
+        let kit = Kit::of(Path::new("/c"), &resolved, Some(Debug::Light));
+        let name = kit.directory.file_name().unwrap().to_str().unwrap();
+        assert!(name.starts_with("7.2.12-1-bpo13+1-light-"), "{name}");
+        assert_eq!(kit.kdir(), "/usr/src/linux-7.2.12-vbd-light");
+        assert_eq!(kit.kernel(), "/usr/lib/modules/7.2.12-vbd-light/vmlinuz");
     }
 }

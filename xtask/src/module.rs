@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
 
 //! Building the module: the checkout's own Makefile, run inside the kit.
+//!
+//! For the stock kernel it runs in the checkout, for each kernel of our own in a copy of it.
+
+mod copy;
 
 use crate::cache::{self, Lock};
-use crate::kit::Kit;
+use crate::kit::{Choice, Kit};
 use crate::run::{self, Log};
 use anyhow::{bail, Context, Result};
 use rustix::pipe::{pipe_with, PipeFlags};
@@ -15,6 +19,8 @@ use std::process::{Command, ExitCode, ExitStatus, Stdio};
 
 #[derive(clap::Args)]
 pub(crate) struct MakeArgs {
+    #[command(flatten)]
+    choice: Choice,
     /// Directory whose Makefile is used instead of the checkout's
     #[arg(short = 'C', long, value_name = "DIR")]
     directory: Option<PathBuf>,
@@ -25,6 +31,8 @@ pub(crate) struct MakeArgs {
 
 #[derive(clap::Args)]
 pub(crate) struct BuildArgs {
+    #[command(flatten)]
+    choice: Choice,
     /// Fail when anything warns
     #[arg(long)]
     deny_warnings: bool,
@@ -35,22 +43,25 @@ pub(crate) struct BuildArgs {
 
 /// `cargo xtask make`.
 pub(crate) fn make_main(args: &MakeArgs) -> Result<ExitCode> {
-    let kit = Kit::prepare(false)?;
-    let directory = match &args.directory {
-        Some(directory) => directory
-            .canonicalize()
-            .with_context(|| format!("cannot open {}", directory.display()))?,
-        None => crate::checkout()?,
+    let kit = Kit::choose(args.choice.debug)?;
+    let place = match &args.directory {
+        Some(directory) => {
+            let whole = directory
+                .canonicalize()
+                .with_context(|| format!("cannot open {}", directory.display()))?;
+            Place::lock(whole)?
+        }
+        None => Place::of(&kit)?,
     };
-    let _lock = lock(&directory)?;
-    let status = run::status(make(&kit, &directory).args(&args.arguments))?;
+    let status = run::status(make(&kit, &place.directory).args(&args.arguments))?;
     Ok(exit_code(status))
 }
 
 /// `cargo xtask build`.
 pub(crate) fn build_main(args: &BuildArgs) -> Result<ExitCode> {
-    let kit = Kit::prepare(false)?;
-    let mut command = make_module(&kit)?;
+    let kit = Kit::choose(args.choice.debug)?;
+    let place = Place::of(&kit)?;
+    let mut command = make(&kit, &place.directory);
     if args.verbose {
         command.arg("V=1");
     }
@@ -58,20 +69,19 @@ pub(crate) fn build_main(args: &BuildArgs) -> Result<ExitCode> {
         // What warns is not made at all, so it warns again the next time.
         command.arg("W=e");
     }
-    let _lock = lock(&crate::checkout()?)?;
     let warnings = run_watched(&mut command)?;
     if args.deny_warnings && warnings > 0 {
         bail!("the module's build warned {warnings} times, and warnings are denied");
     }
-    println!("{}", made()?.display());
+    println!("{}", place.made()?.display());
     Ok(ExitCode::SUCCESS)
 }
 
-/// Builds `vbd.ko` at the top of the checkout, silently unless something is wrong with it, and
-/// hands back its path.
+/// Builds the modules, silently unless something is wrong, and hands back the path of `vbd.ko`;
+/// `vbd_dm.ko` is beside it.
 pub(crate) fn build(kit: &Kit) -> Result<PathBuf> {
-    let mut command = make_module(kit)?;
-    let _lock = lock(&crate::checkout()?)?;
+    let place = Place::of(kit)?;
+    let mut command = make(kit, &place.directory);
     let output = command.output().context("cannot start make")?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
@@ -81,45 +91,59 @@ pub(crate) fn build(kit: &Kit) -> Result<PathBuf> {
     if !output.status.success() {
         bail!("make of the module: {}", output.status);
     }
-    made()
+    place.made()
 }
 
-/// Builds `vbd.ko` as a step of something longer.
+/// Builds the modules as a step of something longer.
 pub(crate) fn build_logged(kit: &Kit, log: &Log) -> Result<PathBuf> {
-    let _lock = lock(&crate::checkout()?)?;
-    log.run(&mut make_module(kit)?)?;
-    made()
+    let place = Place::of(kit)?;
+    log.run(&mut make(kit, &place.directory))?;
+    place.made()
 }
 
-/// Keeps builds of one directory apart, which would write the same files. Held for the build.
-pub(crate) fn lock(directory: &Path) -> Result<Lock> {
-    let locks = cache::directory()?.join("locks");
-    fs::create_dir_all(&locks)?;
-    let name = directory.to_string_lossy().replace('/', "-");
-    Lock::take(&locks.join(name), "builds the module")
+/// A directory in which the modules are built, ours alone as long as this is held: builds side by
+/// side would write the same files.
+pub(crate) struct Place {
+    pub(crate) directory: PathBuf,
+    _lock: Lock,
 }
 
-/// The make that builds the checkout's module.
-fn make_module(kit: &Kit) -> Result<Command> {
-    let top = crate::checkout()?;
-    for name in ["Makefile", "Kbuild"] {
-        if !top.join(name).is_file() {
-            bail!(
-                "{} has no {name}: the module cannot be built",
-                top.display()
-            );
+impl Place {
+    /// The directory for a kernel, with the present sources in it.
+    pub(crate) fn of(kit: &Kit) -> Result<Place> {
+        let top = crate::checkout()?;
+        for name in ["Makefile", "Kbuild"] {
+            if !top.join(name).is_file() {
+                let top = top.display();
+                bail!("{top} has no {name}: the module cannot be built");
+            }
         }
+        let Some(debug) = kit.debug else {
+            return Place::lock(top);
+        };
+        let place = Place::lock(top.join("target/module").join(debug.name()))?;
+        copy::update(&top, &place.directory)?;
+        Ok(place)
     }
-    Ok(make(kit, &top))
-}
 
-/// The module that make has made.
-fn made() -> Result<PathBuf> {
-    let module = crate::checkout()?.join("vbd.ko");
-    if !module.is_file() {
-        bail!("make succeeded without {}", module.display());
+    fn lock(directory: PathBuf) -> Result<Place> {
+        let locks = cache::directory()?.join("locks");
+        fs::create_dir_all(&locks)?;
+        let name = directory.to_string_lossy().replace('/', "-");
+        Ok(Place {
+            directory,
+            _lock: Lock::take(&locks.join(name), "builds the module")?,
+        })
     }
-    Ok(module)
+
+    /// The module that make has made.
+    pub(crate) fn made(&self) -> Result<PathBuf> {
+        let module = self.directory.join("vbd.ko");
+        if !module.is_file() {
+            bail!("make succeeded without {}", module.display());
+        }
+        Ok(module)
+    }
 }
 
 /// A make inside the kit, on a directory of the host.
@@ -129,6 +153,7 @@ pub(crate) fn make(kit: &Kit, directory: &Path) -> Command {
     // A named pipe would be named by process number, and every kit's programs are numbered from 1.
     command.arg("--jobserver-style=pipe");
     command.arg(format!("KDIR={}", kit.kdir()));
+    command.args(kit.make_arguments());
     command
 }
 

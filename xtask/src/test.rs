@@ -13,7 +13,7 @@ mod host;
 mod lint;
 mod steps;
 
-use crate::kit::Kit;
+use crate::kit::{Choice, Kit};
 use anyhow::Result;
 use clap::ValueEnum;
 use std::process::ExitCode;
@@ -21,6 +21,8 @@ use steps::{Count, Steps};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    #[command(flatten)]
+    choice: Choice,
     /// Only one kind of tests
     #[arg(long, value_enum)]
     only: Option<Kind>,
@@ -44,13 +46,15 @@ enum Kind {
 
 /// `cargo xtask test`.
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
-    // Names of cases ask for cases.
-    let only = match (args.only, args.cases.is_empty()) {
-        (None, false) => Some(Kind::Vm),
-        (only, _) => only,
-    };
+    let debug = args.choice.debug;
+    // Names of cases ask for cases, and only cases depend on which kernel it is.
+    let cases = !args.cases.is_empty() || debug.is_some();
+    let only = args.only.or(cases.then_some(Kind::Vm));
     let wanted = |kind| only.is_none_or(|only| only == kind);
-    let mut steps = Steps::new()?;
+    let logs = debug.map_or(String::from("test"), |debug| {
+        format!("test-{}", debug.name())
+    });
+    let mut steps = Steps::new(&logs)?;
     if wanted(Kind::Lint) {
         lint::workspace(&mut steps)?;
     }
@@ -58,7 +62,7 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     let kit = if needs_kit {
         let mut kit = None;
         steps.step("kernel kit", |_| {
-            kit = Some(Kit::prepare(false)?);
+            kit = Some(Kit::choose(debug)?);
             Ok(Count::default())
         })?;
         kit

@@ -19,7 +19,7 @@ mod frame;
 
 pub(crate) use session::{Ended, Report, Vm};
 
-use crate::kit::Kit;
+use crate::kit::{Choice, Kit};
 use crate::{module, run};
 use anyhow::{bail, Context, Result};
 use std::ffi::OsString;
@@ -34,6 +34,8 @@ const TROUBLE: u8 = 99;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    #[command(flatten)]
+    choice: Choice,
     /// Directory that the guest sees at /share, as a copy: what the guest changes is dropped
     #[arg(long, value_name = "DIR")]
     share: Option<PathBuf>,
@@ -166,7 +168,7 @@ pub(crate) fn run(
 
 /// `cargo xtask vm`.
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
-    let kit = Kit::prepare(false)?;
+    let kit = Kit::choose(args.choice.debug)?;
     let spec = spec(args, &kit)?;
     if args.console {
         let init = program::build("vbd-guest", "vbd-guest")?;

@@ -3,21 +3,30 @@
 //! The toolchain root: a Debian system of the kernel's own suite.
 
 use super::mirror::Mirror;
-use super::{enter, Kit, PACKAGES, SUITE};
+use super::{enter, Kit, SUITE};
 use crate::run::{quoted, Log};
 use anyhow::Result;
 use std::fs;
 use std::path::Path;
 
-/// Makes the root of `kit` with the kernel's headers, binary and modules in it.
-pub(super) fn make(kit: &Kit, cache: &Path, mirror: &Mirror, log: &Log) -> Result<()> {
+/// Makes the root of `kit` with these packages, and with the stock kernel's headers, binary and
+/// modules if that is the kit's kernel.
+pub(super) fn make(
+    kit: &Kit,
+    packages: &[&str],
+    cache: &Path,
+    mirror: &Mirror,
+    log: &Log,
+) -> Result<()> {
     let debs = cache.join("debs/root");
     fs::create_dir_all(&debs)?;
-    let mut packages: Vec<String> = PACKAGES.iter().map(ToString::to_string).collect();
+    let mut packages: Vec<String> = packages.iter().map(ToString::to_string).collect();
     // The image package proper would pull an initramfs generator in and run its hooks; binary and
     // modules are packages of their own and do neither.
-    for part in ["headers", "binary", "modules"] {
-        packages.push(format!("linux-{part}-{}", kit.release));
+    if kit.debug.is_none() {
+        for part in ["headers", "binary", "modules"] {
+            packages.push(format!("linux-{part}-{}", kit.release));
+        }
     }
     let mut command = enter::contained("mmdebstrap");
     command.args(["--mode=root", "--format=directory", "--variant=apt"]);

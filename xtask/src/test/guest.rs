@@ -6,6 +6,7 @@
 //! not come to is known, and counts as failed.
 
 mod cases;
+mod checks;
 
 use super::steps::{Count, Step, Steps};
 use super::{fixtures, lint};
@@ -43,10 +44,7 @@ pub(super) fn run(
         return Ok(());
     };
     let module = lint::build_module(steps, kit)?;
-    let top = crate::checkout()?;
-    let mut files = ["vbd.ko", "vbd_dm.ko"]
-        .map(|name| (top.join(name), format!("/{name}")))
-        .to_vec();
+    let mut files = Vec::new();
     let mut all = Vec::new();
     let programs = steps.step("build of the guest's programs", |_| {
         let vbdctl = program::build("vbdctl", "vbdctl")?;
@@ -56,10 +54,13 @@ pub(super) fn run(
         all = list.lines().map(str::to_string).collect();
         Ok(Count::default())
     })?;
-    if !module || !programs {
+    let Some(module) = module.filter(|_| programs) else {
         steps.blocked("virtual machine", "the module and the guest's programs");
         return Ok(());
-    }
+    };
+    let targets = module.with_file_name("vbd_dm.ko");
+    files.push((module, "/vbd.ko".to_string()));
+    files.push((targets, "/vbd_dm.ko".to_string()));
     let wanted: Vec<String> = all
         .into_iter()
         .filter(|name| patterns.is_empty() || patterns.iter().any(|part| name.contains(part)))
@@ -104,7 +105,7 @@ fn suites(
         let spec = Spec {
             share: Some(suite.share.clone()),
             files: files.clone(),
-            timeout: Duration::from_secs(900),
+            timeout: Duration::from_secs(900) * kit.slowness(),
             ..Spec::default()
         };
         let mut shown = Vec::new();
@@ -139,9 +140,20 @@ fn boot(
     });
     let mut vm = vm::boot(kit, spec)?;
     let ended = vm.exec(&text, &mut Sink(&output), &mut Sink(&output))?;
+    let left = match kit.debug {
+        Some(_) => checks::left(&mut vm)?,
+        None => Vec::new(),
+    };
     let report = vm.shut_down()?;
     let Output { results, .. } = output.into_inner();
     let mut count = results.finish(shown);
+    if !left.is_empty() {
+        println!("      what the kernel's own checks say at the end:");
+        for line in &left {
+            println!("      | {line}");
+        }
+        count.failed += 1;
+    }
     if let Ended::Lost(reason) = &ended {
         println!("      the machine was lost: {reason}");
         count.failed += 1;

@@ -7,6 +7,7 @@ use super::steps::{Count, Step, Steps};
 use crate::kit::Kit;
 use crate::module;
 use anyhow::{bail, Result};
+use std::path::PathBuf;
 use std::process::Command;
 
 /// Everything about the cargo workspace, and the rules that hold for all of the tree.
@@ -47,26 +48,26 @@ pub(super) fn module(steps: &mut Steps, kit: Option<&Kit>) -> Result<()> {
             continue;
         };
         steps.step(name, |step| {
-            let top = crate::checkout()?;
-            let _lock = module::lock(&top)?;
-            let text = step.run(module::make(kit, &top).arg(goal))?;
+            let place = module::Place::of(kit)?;
+            let text = step.run(module::make(kit, &place.directory).arg(goal))?;
             deny_warnings(&text)
         })?;
     }
     Ok(())
 }
 
-/// Builds the module; the path of the finished one is `vbd.ko` at the top of the checkout.
-pub(super) fn build_module(steps: &mut Steps, kit: &Kit) -> Result<bool> {
+/// Builds the modules; hands back the path of `vbd.ko`, and `vbd_dm.ko` is beside it.
+pub(super) fn build_module(steps: &mut Steps, kit: &Kit) -> Result<Option<PathBuf>> {
+    let mut made = None;
     steps.step("build of the module", |step| {
-        let top = crate::checkout()?;
-        let _lock = module::lock(&top)?;
-        let text = step.run(&mut module::make(kit, &top))?;
-        if !top.join("vbd.ko").is_file() {
-            bail!("make succeeded without vbd.ko");
-        }
-        deny_warnings(&text)
-    })
+        let place = module::Place::of(kit)?;
+        let text = step.run(&mut module::make(kit, &place.directory))?;
+        let module = place.made()?;
+        deny_warnings(&text)?;
+        made = Some(module);
+        Ok(Count::default())
+    })?;
+    Ok(made)
 }
 
 fn deny_warnings(log: &str) -> Result<Count> {

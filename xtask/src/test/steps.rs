@@ -42,9 +42,9 @@ pub(super) struct Step {
 }
 
 impl Steps {
-    /// Begins a run, with empty logs in `target/test`.
-    pub(super) fn new() -> Result<Steps> {
-        let logs = crate::checkout()?.join("target/test");
+    /// Begins a run, with empty logs in the directory `name` of `target`.
+    pub(super) fn new(name: &str) -> Result<Steps> {
+        let logs = crate::checkout()?.join("target").join(name);
         let _ = fs::remove_dir_all(&logs);
         fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
         Ok(Steps {

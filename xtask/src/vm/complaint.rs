@@ -11,14 +11,21 @@ const SIGNS: &[&str] = &[
     "BUG at ",
     "Kernel panic",
     "Oops: ",
+    "ODEBUG: ",
+    "Object already free",
+    "Objects remaining",
+    "Poison overwritten",
+    "Redzone overwritten",
     "UBSAN: ",
     "WARNING: ",
     "------------[ cut here ]------------",
+    "Invalid wait context",
+    "bad unlock balance",
     "blocked for more than",
     "detected stall",
+    "held lock freed",
     "inconsistent lock state",
     "irq lock inversion dependency",
-    "kmemleak: ",
     "list_add corruption",
     "list_del corruption",
     "lock held when returning to user space",
@@ -31,8 +38,12 @@ const SIGNS: &[&str] = &[
     "self-detected stall",
     "sleeping function called from invalid context",
     "starved for",
+    "still has locks held",
+    "suspected memory leak",
     "suspicious RCU usage",
     "sysfs: cannot create duplicate",
+    "trying to register non-static key",
+    "turning off the locking correctness validator",
     "unable to handle",
     "unregister_netdevice: waiting",
 ];
@@ -117,6 +128,8 @@ mod tests {
                        [    0.5] Spectre V2 : Vulnerable\r\n\
                        [    1.0] vbd: loading out-of-tree module taints kernel.\r\n\
                        [    1.1] vbd: module verification failed: signature and/or key missing\r\n\
+                       [    1.1] kmemleak: Kernel memory leak detector initialized\r\n\
+                       [    1.1] FAULT_INJECTION: forcing a failure.\r\n\
                        [    1.2] vbd: layer 1: CRC of block 7 is wrong\r\n\
                        [    1.3] I/O error, dev vbd0, sector 8 op 0x0:(READ) flags 0x80700\r\n";
         assert_eq!(find(console, &[]), []);
@@ -167,6 +180,42 @@ mod tests {
                 found[0].is_stuck(),
                 stuck.iter().any(|sign| line.contains(sign))
             );
+        }
+    }
+
+    #[test]
+    fn reports_of_a_kernel_that_checks_itself_are_seen() {
+        for line in [
+            "WARNING: possible circular locking dependency detected",
+            "WARNING: possible recursive locking detected",
+            "WARNING: inconsistent lock state",
+            "WARNING: possible irq lock inversion dependency detected",
+            "WARNING: bad unlock balance detected!",
+            "WARNING: held lock freed!",
+            "WARNING: suspicious RCU usage",
+            "[ BUG: Invalid wait context ]",
+            "INFO: trying to register non-static key.",
+            "turning off the locking correctness validator.",
+            "INFO: lockdep: sh/71 still has locks held!",
+            "BUG: sleeping function called from invalid context at mm/page_alloc.c:4890",
+            "BUG: scheduling while atomic: sh/70/0x00000002",
+            "BUG: workqueue lockup - pool cpus=0 node=0 flags=0x0 nice=0 stuck for 31s!",
+            "BUG: MAX_LOCKDEP_CHAINS too low!",
+            "ODEBUG: free active (active state 0) object: 0 object type: work_struct hint: f+0x0",
+            "UBSAN: array-index-out-of-bounds in drivers/md/dm.c:1:1",
+            "BUG: KASAN: slab-use-after-free in vbd_run+0x1/0x2 [vbd]",
+            "BUG: KFENCE: out-of-bounds read in vbd_run+0x1/0x2",
+            "BUG kmalloc-64 (Tainted: G           O): Poison overwritten",
+            "BUG kmalloc-64 (Tainted: G           O): Right Redzone overwritten",
+            "BUG kmalloc-64 (Tainted: G           O): Object already free",
+            "BUG vbd (Tainted: G  O): Objects remaining on __kmem_cache_shutdown()",
+            "kmemleak: 1 new suspected memory leaks (see /sys/kernel/debug/kmemleak)",
+        ] {
+            for console in [format!("{line}\n"), format!("[   12.345678] {line}\r\n")] {
+                let found = find(&console, &[]);
+                assert_eq!(found.len(), 1, "{line}");
+                assert_eq!(found[0].title, line);
+            }
         }
     }
 

@@ -68,7 +68,7 @@ pub(super) fn make(kit: &Kit, spec: &Spec, init: &Path) -> Result<Vec<u8>> {
     archive.link("/usr/bin/sh", "bash");
     add_busybox(&mut archive, kit, &tools)?;
     let own = modules::Own::among(kit, spec)?;
-    modules::add(&mut archive, &kit.modules(), &kit.release, &own)?;
+    modules::add(&mut archive, kit, &own)?;
     Ok(archive.finish())
 }
 

@@ -12,7 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-/// The modules that tests and users of the guest load, by name.
+/// The modules that tests and users of the guest load, by name. Of those that a kernel of our own
+/// has not at all, or built in, there is nothing to bring.
 const WANTED: &[&str] = &[
     // The machine.
     "virtio_blk",
@@ -90,17 +91,20 @@ fn words(text: &str) -> Vec<String> {
 
 /// Adds the wanted modules of the kernel `release` whose tree is at `modules` on the host, and makes
 /// our own, which are elsewhere in the archive, known beside them.
-pub(super) fn add(archive: &mut Archive, modules: &Path, release: &str, own: &[Own]) -> Result<()> {
+pub(super) fn add(archive: &mut Archive, kit: &Kit, own: &[Own]) -> Result<()> {
+    let modules = kit.modules();
     let read = |name: &str| {
         let path = modules.join(name);
         fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
     };
     let dependencies = parse_dependencies(&read("modules.dep")?);
     let needed = own.iter().flat_map(|own| &own.needs).map(String::as_str);
-    let wanted: Vec<&str> = WANTED.iter().copied().chain(needed).collect();
+    let wanted = WANTED.iter().copied();
+    let wanted = wanted.filter(|name| kit.debug.is_none() || has(&dependencies, name));
+    let wanted: Vec<&str> = wanted.chain(needed).collect();
     let files = closure(&dependencies, &wanted)?;
     let names: BTreeSet<String> = files.iter().map(|file| module_name(file)).collect();
-    let place = format!("/usr/lib/modules/{release}");
+    let place = format!("/usr/lib/modules/{}", kit.release);
     for file in &files {
         let content =
             fs::read(modules.join(file)).with_context(|| format!("cannot read {file}"))?;
@@ -170,6 +174,11 @@ fn closure(
         files.extend(needs.iter().cloned());
     }
     Ok(files)
+}
+
+/// Whether the kernel has a module as a file.
+fn has(dependencies: &BTreeMap<String, Vec<String>>, name: &str) -> bool {
+    dependencies.keys().any(|file| module_name(file) == name)
 }
 
 /// The lines `<word> <pattern> <module>` of a depmod list that lead to one of these modules.

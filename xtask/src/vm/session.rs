@@ -91,7 +91,7 @@ impl Vm {
             watched: 0,
             stuck: None,
         };
-        let limit = Instant::now() + spec.boot_timeout;
+        let limit = Instant::now() + spec.boot_timeout * kit.slowness();
         match vm.next(limit) {
             Ok((Kind::Ready, _)) => Ok(vm),
             Ok((kind, _)) => bail!("the guest began with {kind:?}"),
