@@ -18,6 +18,7 @@ mod ext4_times;
 pub mod extent;
 pub mod filesystem;
 mod fill;
+mod jump;
 pub mod layer;
 pub mod lsmt_writer;
 pub mod merge;

@@ -4,15 +4,16 @@
 
 use super::backing::Backing;
 use super::codec::{Crc, Decoders};
+use super::jump::{Jump, Piece};
 use crate::error::{ReadError, Result};
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use vbd_format::lsmt::{self, Lsmt, Segment};
 use vbd_format::tar::{self, Wrapper};
-use vbd_format::zfile::{self, Group, JumpTable, Run, ZFile};
+use vbd_format::zfile::{self, Run, ZFile};
 use vbd_format::{Error, ReadAt, Rule, Window};
 
-/// Bytes of an index or jump table that are read at a time.
+/// Bytes of an index that are read at a time.
 const METADATA_CHUNK: usize = 64 * 1024;
 
 /// Stored bytes of adjacent blocks that are fetched with one read.
@@ -64,7 +65,7 @@ impl Contents {
 #[derive(Debug)]
 struct Bytes {
     payload: Window<Backing>,
-    zfile: Option<(ZFile, Vec<Group>)>,
+    zfile: Option<(ZFile, Jump)>,
 }
 
 impl Layer {
@@ -85,12 +86,8 @@ impl Layer {
         let (wrapper, payload) = tar::unwrap(backing)?;
         let zfile = match zfile::probe(&payload, &Crc)? {
             Some(header) => {
-                let mut groups = Vec::new();
-                zfile::load_jump_table(&payload, &header, &Crc, &mut buf, |group| {
-                    groups.push(group);
-                    Ok(())
-                })?;
-                Some((header, groups))
+                let jump = Jump::load(&payload, &header)?;
+                Some((header, jump))
             }
             None => None,
         };
@@ -184,6 +181,8 @@ impl LayerReader<'_> {
 pub(super) struct Scratch {
     verify: bool,
     decoders: Decoders,
+    /// The part of a long jump table that was used last.
+    piece: Option<Piece>,
     /// The layer and the stored blocks that `fetched` holds.
     run: Option<(usize, Run)>,
     fetched: Vec<u8>,
@@ -199,6 +198,7 @@ impl Scratch {
         Self {
             verify,
             decoders: Decoders::default(),
+            piece: None,
             run: None,
             fetched: Vec::new(),
             bounce: Vec::new(),
@@ -223,7 +223,7 @@ impl Bytes {
         buf: &mut [u8],
         scratch: &mut Scratch,
     ) -> Result<(), ReadError> {
-        let Some((header, groups)) = &self.zfile else {
+        let Some((header, jump)) = &self.zfile else {
             return self.payload.read_exact_at(offset, buf);
         };
         let bounds = Error::new(Rule::ZFileReadBounds, offset, buf.len() as u64);
@@ -234,10 +234,10 @@ impl Bytes {
         let block_size = u64::from(header.block_size);
         let first = offset / block_size;
         let last = end.saturating_sub(1) / block_size;
-        let table = JumpTable::new(header, groups);
         let Scratch {
             verify,
             decoders,
+            piece,
             run,
             fetched,
             bounce,
@@ -251,12 +251,17 @@ impl Bytes {
                 dst.copy_from_slice(kept);
                 return Ok(());
             }
-            let stored = table.stored(block).ok_or(bounds)?;
+            let (table, base) = jump.around(&self.payload, header, piece, number, block)?;
+            let stored = table.stored(block - base).ok_or(bounds)?;
             let here = match *run {
                 Some((owner, run)) if owner == number && run.contains(block) => run,
                 _ => {
                     let room = FETCH_BYTES.max(header.max_stored());
-                    let next = Run::new(&table, block, last, room).ok_or(bounds)?;
+                    let next = Run::new(&table, block - base, last - base, room).ok_or(bounds)?;
+                    let next = Run {
+                        first: block,
+                        ..next
+                    };
                     *run = None;
                     fetched.resize(fetched.len().max(next.len), 0);
                     self.payload
