@@ -172,6 +172,37 @@ fn a_disk_goes_to_standard_output() {
 }
 
 #[test]
+fn a_block_device_is_written_with_force_only() {
+    use std::io::Write as _;
+    let temp = layers();
+    let dir = temp.path();
+    let losetup = |arguments: &[&str]| {
+        let output = Command::new("losetup")
+            .current_dir(dir)
+            .args(arguments)
+            .output();
+        output.ok().filter(|output| output.status.success())
+    };
+    fs::write(dir.join("disk"), Rng::new(4).noise(4 << 20)).unwrap();
+    let Some(attached) = losetup(&["--find", "--show", "disk"]) else {
+        let text = "SKIPPED a_block_device_is_written_with_force_only: no loop device\n";
+        std::io::stderr().write_all(text.as_bytes()).unwrap();
+        return;
+    };
+    let device = String::from_utf8(attached.stdout).unwrap();
+    let device = device.trim();
+    let refused = vbdctl(dir, &format!("export a b {device}"));
+    let written = vbdctl(dir, &format!("export --force a b {device}"));
+    let compared = vbdctl(dir, &format!("compare a,b {device}"));
+    losetup(&["--detach", device]).unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(written.status.success(), "{written:?}");
+    // Only what lies past the end of the disk is as it was.
+    let text = String::from_utf8(compared.stdout).unwrap();
+    assert!(text.contains("2097152 bytes from 2097152 differ"), "{text}");
+}
+
+#[test]
 fn disks_of_virtual_machines_become_layers() {
     let temp = layers();
     let dir = temp.path();

@@ -287,3 +287,66 @@ fn mapped_from(stack: &Stack, at: u64) -> Option<u64> {
     let segment = stack.index().get(lsmt::find(stack.index(), at / SECTOR))?;
     Some(at.max(segment.offset() * SECTOR))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::lsmt_writer::Identity;
+    use std::fs;
+    use vbd_format::lsmt::UUID_NONE;
+
+    /// Gathers what is written.
+    #[derive(Default)]
+    struct Gather(Vec<u8>);
+
+    impl Sink for Gather {
+        fn write(&mut self, bytes: &[u8]) -> Result<()> {
+            self.0.extend_from_slice(bytes);
+            Ok(())
+        }
+
+        fn position(&self) -> u64 {
+            self.0.len() as u64
+        }
+    }
+
+    #[test]
+    fn both_ways_through_an_image_write_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("image");
+        let mut image = vec![0u8; 3 * CHUNK as usize + 1024];
+        for (at, byte) in image.iter_mut().enumerate() {
+            if at / 5000 % 3 == 0 {
+                *byte = (at / 7) as u8;
+            }
+        }
+        fs::write(&path, &image).unwrap();
+        let source = Source::open(&path).unwrap();
+        let work = Work {
+            source: &source,
+            base: None,
+            virtual_size: image.len() as u64,
+        };
+        let bytes = |jobs: Option<usize>| {
+            let identity = Identity {
+                virtual_size: work.virtual_size,
+                uuid: None,
+                parent_uuid: UUID_NONE,
+                message: String::new(),
+            };
+            let mut layer = LsmtWriter::new(Gather::default(), identity).unwrap();
+            match jobs {
+                None => work.one_by_one(&mut layer, 0, &mut |_| {}).unwrap(),
+                Some(jobs) => {
+                    let end = work.side_by_side(&mut layer, jobs, &mut |_| {}).unwrap();
+                    assert_eq!(end, work.virtual_size);
+                }
+            }
+            layer.finish().unwrap().0 .0
+        };
+        let serial = bytes(None);
+        for jobs in [1, 2, 5] {
+            assert!(bytes(Some(jobs)) == serial, "{jobs}");
+        }
+    }
+}
