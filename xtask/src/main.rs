@@ -2,6 +2,7 @@
 
 //! Everything a developer or CI does with vbd, as verbs of `cargo xtask`.
 
+mod bench;
 mod cache;
 mod demo;
 mod kit;
@@ -35,6 +36,8 @@ enum Command {
     Vm(vm::Args),
     /// Run all tests: lints, on the host, in the virtual machine
     Test(test::Args),
+    /// Measure vbd beside its peers in one boot, and the tool on the host
+    Bench(bench::Args),
     /// Run a program inside the kit's toolchain root
     #[command(hide = true)]
     Enter(kit::enter::Args),
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Command::Build(args) => module::build_main(&args),
         Command::Vm(args) => vm::main(&args),
         Command::Test(args) => test::main(&args),
+        Command::Bench(args) => bench::main(&args),
         Command::Enter(args) => kit::enter::main(&args),
     };
     match done {

@@ -21,6 +21,7 @@ pub(crate) use session::{Ended, Report, Vm};
 
 use crate::kit::{Choice, Kit};
 use crate::{module, run};
+use accel::Accel;
 use anyhow::{bail, Context, Result};
 use std::ffi::OsString;
 use std::io::Write;
@@ -106,6 +107,9 @@ pub(crate) struct Spec {
     pub(crate) files: Vec<(PathBuf, String)>,
     /// Parts of kernel messages that would be complaints and are expected.
     pub(crate) allowed: Vec<String>,
+    /// Plugin of QEMU's emulator, which then is what runs the guest. It is told to write to the
+    /// file of the same name that ends with `.out`.
+    pub(crate) plugin: Option<PathBuf>,
     /// Say nothing about a boot that fails.
     pub(crate) quiet: bool,
 }
@@ -122,6 +126,7 @@ impl Default for Spec {
             disks: Vec::new(),
             files: Vec::new(),
             allowed: Vec::new(),
+            plugin: None,
             quiet: false,
         }
     }
@@ -148,7 +153,10 @@ impl Outcome {
 /// Boots a guest.
 pub(crate) fn boot(kit: &Kit, spec: &Spec) -> Result<Vm> {
     let init = program::build("vbd-guest", "vbd-guest")?;
-    let accel = accel::choose(kit, &init)?;
+    let accel = match spec.plugin {
+        Some(_) => Accel::Emulation,
+        None => accel::choose(kit, &init)?,
+    };
     Vm::start(kit, spec, &init, accel)
 }
 

@@ -27,7 +27,7 @@ const CONTENDERS: &[Contender] = &[
     Contender::new("vbd-lz4-4k-255", Kind::Vbd, "split-255"),
     Contender::new("vbd-lz4-64k", Kind::Vbd, "lz4-64k"),
     Contender::new("vbd-zstd-64k", Kind::Vbd, "zstd-64k"),
-    Contender::new("dm-lz4-4k", Kind::Target, "lz4-4k"),
+    Contender::new("dm-lz4-4k", Kind::Target, "lz4-4k-padded"),
     // Reads nothing: what is left is the block layer and our way through it.
     Contender::new("vbd-null", Kind::Vbd, "null"),
 ];

@@ -44,7 +44,7 @@ const SHOWN: &[Shown] = &[
     on("ext4-on-vbd-lz4-4k", "ext4", Kind::Vbd, "lz4-4k"),
     on("ext4-on-vbd-lz4-64k", "ext4", Kind::Vbd, "lz4-64k"),
     on("ext4-on-vbd-zstd-64k", "ext4", Kind::Vbd, "zstd-64k"),
-    on("ext4-on-dm-lz4-4k", "ext4", Kind::Target, "lz4-4k"),
+    on("ext4-on-dm-lz4-4k", "ext4", Kind::Target, "lz4-4k-padded"),
     on("erofs-lz4-on-loop", "erofs", Kind::Loop, "erofs-lz4"),
     from("erofs-lz4-from-file", "erofs", "erofs-lz4"),
     from("erofs-lz4hc-64k-from-file", "erofs", "erofs-lz4hc-64k"),
