@@ -2,6 +2,7 @@
 
 //! The cases, one file a theme. A new theme is a new file here and a new row in `THEMES`.
 
+mod dm;
 mod fixtures;
 mod machine;
 mod support;
@@ -9,5 +10,17 @@ mod support;
 use crate::case::Case;
 
 /// Every theme with its cases.
-pub(crate) const THEMES: &[(&str, &[Case])] =
-    &[("machine", machine::CASES), ("fixtures", fixtures::CASES)];
+pub(crate) const THEMES: &[(&str, &[Case])] = &[
+    ("machine", machine::CASES),
+    ("fixtures", fixtures::CASES),
+    ("dm", dm::module::CASES),
+    ("dm", dm::answers::CASES),
+    ("dm", dm::tables::CASES),
+    ("dm", dm::refused::CASES),
+    ("dm", dm::reads::CASES),
+    ("dm", dm::reload::CASES),
+    ("dm", dm::damage::CASES),
+    ("dm", dm::neighbours::CASES),
+    ("dm", dm::cycles::CASES),
+    ("dm_fixtures", dm::fixtures::CASES),
+];

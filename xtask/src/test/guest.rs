@@ -21,8 +21,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-/// The theme whose cases need the fixtures.
-const FIXTURES: &str = "fixtures";
+/// The themes whose cases need the fixtures.
+const FIXTURES: &[&str] = &["fixtures", "dm_fixtures"];
 
 /// One boot of the machine.
 struct Suite {
@@ -68,7 +68,10 @@ pub(super) fn run(
     if wanted.is_empty() {
         bail!("no case matches {}", patterns.join(" "));
     }
-    let own = |name: &String| name.split("::").next() == Some(FIXTURES);
+    let own = |name: &String| {
+        let theme = name.split("::").next();
+        theme.is_some_and(|theme| FIXTURES.contains(&theme))
+    };
     let (with, without) = wanted.into_iter().partition(own);
     suites(steps, kit, files, with, without, verbose)
 }

@@ -15,7 +15,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Where the fixtures are.
-const PLACE: &str = "/share";
+pub(super) const PLACE: &str = "/share";
 
 /// Fixtures that a read-only device does not show, and why.
 const NOT_SHOWN: &[(&str, &str)] = &[
@@ -25,7 +25,7 @@ const NOT_SHOWN: &[(&str, &str)] = &[
 
 /// Fixtures with a writable layer on top: the layers below it are shown, and the digests of those
 /// were made with the independent decoder (`obdref.py cat 0 1 …`).
-const WITHOUT_UPPER: &[(&str, &str)] = &[
+pub(super) const WITHOUT_UPPER: &[(&str, &str)] = &[
     (
         "17-rw-pair-on-stack",
         "1522505d0d0857fcfa301f40c426706a51452f3d2054162eea5ccc30366d0bc1",
@@ -43,7 +43,7 @@ macro_rules! shown {
             $(Case { name: $name, run: || show($name) },)*
             Case { name: "every_fixture_has_a_case", run: every_fixture_has_a_case },
         ];
-        const SHOWN: &[&str] = &[$($name),*];
+        pub(super) const SHOWN: &[&str] = &[$($name),*];
     };
 }
 
@@ -80,25 +80,25 @@ shown! {
     "32-lz4-4k-old-no-digest"
 }
 
-fn json(path: &Path) -> Value {
+pub(super) fn json(path: &Path) -> Value {
     let text =
         fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+pub(super) fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key]
         .as_str()
         .unwrap_or_else(|| panic!("no {key} in {value}"))
 }
 
-fn number(value: &Value, key: &str) -> u64 {
+pub(super) fn number(value: &Value, key: &str) -> u64 {
     value[key]
         .as_u64()
         .unwrap_or_else(|| panic!("no {key} in {value}"))
 }
 
-fn list<'a>(value: &'a Value, key: &str) -> &'a Vec<Value> {
+pub(super) fn list<'a>(value: &'a Value, key: &str) -> &'a Vec<Value> {
     value[key]
         .as_array()
         .unwrap_or_else(|| panic!("no {key} in {value}"))
