@@ -31,6 +31,10 @@ pub(crate) struct Source {
 impl Source {
     /// The file at `path`.
     pub(crate) fn from_path(path: &[u8]) -> Result<Self> {
+        // Inside the kernel no name is the current directory's.
+        if path.is_empty() {
+            return Err(ENOENT);
+        }
         let mut text = KVec::with_capacity(path.len().saturating_add(1), GFP_KERNEL)?;
         text.extend_from_slice(path, GFP_KERNEL)?;
         text.push(0, GFP_KERNEL)?;
