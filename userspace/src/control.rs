@@ -180,19 +180,24 @@ impl Slot {
         self.read("device").ok().filter(|disk| !disk.is_empty())
     }
 
-    /// The layers, bottom first.
+    /// The layers, bottom first. One that is removed meanwhile is left out.
     pub fn layers(&self) -> io::Result<Vec<LayerEntry>> {
-        self.layer_numbers()?
-            .into_iter()
-            .map(|number| {
-                let dir = self.path.join(number.to_string());
+        let mut layers = Vec::new();
+        for number in self.layer_numbers()? {
+            let dir = self.path.join(number.to_string());
+            let entry = read(&dir.join("path")).and_then(|path| {
                 Ok(LayerEntry {
                     number,
-                    path: OsString::from_vec(read(&dir.join("path"))?).into(),
+                    path: OsString::from_vec(path).into(),
                     inode: String::from_utf8_lossy(&read(&dir.join("inode"))?).into_owned(),
                 })
-            })
-            .collect()
+            });
+            match entry {
+                Err(error) if is_gone(&error) => {}
+                entry => layers.push(entry?),
+            }
+        }
+        Ok(layers)
     }
 
     fn layer_numbers(&self) -> io::Result<Vec<u8>> {
@@ -333,10 +338,16 @@ fn write(path: &Path, value: &str) -> io::Result<()> {
     }
 }
 
+/// Whether an error says that a directory is not there, or went while an attribute of it was open.
+pub(crate) fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+        || error.raw_os_error() == Some(Errno::NODEV.raw_os_error())
+}
+
 /// What is gone need not be removed.
 fn gone(result: io::Result<()>) -> io::Result<()> {
     match result {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if is_gone(&error) => Ok(()),
         result => result,
     }
 }

@@ -40,7 +40,7 @@
 mod text;
 
 use crate::control::holder::{self, Holder};
-use crate::control::{disk, identity, Control, LayerEntry, Slot};
+use crate::control::{disk, identity, is_gone, Control, LayerEntry, Slot};
 use crate::error::{Error, Result};
 use crate::image::Layer;
 use serde::Serialize;
@@ -112,8 +112,8 @@ impl List {
             let slot = control.slot(&name);
             match DeviceSummary::of(&slot) {
                 Ok(summary) => devices.push(summary),
-                // It may be removed while it is looked at.
-                Err(_) if !slot.exists() => {}
+                // It was removed while it was looked at; one of the name may be there again.
+                Err(error) if is_gone(&error) => {}
                 Err(error) => return Err(Error::device(&name, error.to_string())),
             }
         }
