@@ -2,6 +2,7 @@
 
 //! The cases, one file a theme. A new theme is a new file here and a new row in `THEMES`.
 
+mod control;
 mod dm;
 mod fixtures;
 mod machine;
@@ -13,6 +14,10 @@ use crate::case::Case;
 pub(crate) const THEMES: &[(&str, &[Case])] = &[
     ("machine", machine::CASES),
     ("fixtures", fixtures::CASES),
+    ("control_attributes", control::attributes::CASES),
+    ("control_many", control::many::CASES),
+    ("control_races", control::races::CASES),
+    ("control_vbdctl", control::vbdctl::CASES),
     ("dm", dm::module::CASES),
     ("dm", dm::answers::CASES),
     ("dm", dm::tables::CASES),

@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
+
+//! Many devices at once, what they cost, and that nothing of them is left.
+
+use super::dir::{assert_nothing_left, stack, Dir};
+use crate::case::Case;
+use crate::cases::support::device::Module;
+use crate::cases::support::scratch::Scratch;
+use crate::cases::support::tool::{self, Loop};
+use crate::cases::support::{read, tool::run};
+use std::fs;
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub(crate) const CASES: &[Case] = &[
+    Case {
+        name: "five_hundred",
+        run: five_hundred,
+    },
+    Case {
+        name: "time_of_an_attach",
+        run: time_of_an_attach,
+    },
+];
+
+/// Devices of the first case.
+const DEVICES: usize = 500;
+
+/// Threads that attach and detach them: more than processors, since they mostly wait.
+const THREADS: usize = 16;
+
+/// Bytes of each disk.
+const BYTES: usize = 1 << 20;
+
+/// Devices that come and go before memory is measured: slabs that are kept are none of theirs.
+const WARM: usize = 100;
+
+/// Memory that may be gone after all devices are. Pages come and go by megabytes, and caches of objects
+/// keep what they have grown to; but no device is without objects, of which it has some 40 KiB.
+const LEAK_KIB: Memory = Memory {
+    available: DEVICES as i64 * 32,
+    objects: DEVICES as i64 * 2,
+};
+
+/// Threads that attach and detach them: more than processors, since they mostly wait.
+const THREADS: usize = 16;
+
+/// Bytes of each disk.
+const BYTES: usize = 1 << 20;
+
+/// Devices that come and go before memory is measured: slabs that are kept are none of theirs.
+const WARM: usize = 100;
+
+/// Memory that may be gone after all devices are. Objects are a sharp measure, 1 KiB for each device;
+/// pages come and go by megabytes, and show only what is larger.
+const LEAK_KIB: Memory = Memory {
+    available: DEVICES as i64 * 16,
+    objects: DEVICES as i64,
+};
+
+fn five_hundred() {
+    let module = Module::load("");
+    let scratch = Scratch::new();
+    let (disk, layers) = stack(&scratch, BYTES);
+    // Detaching waits for grace periods of RCU, several times.
+    fs::write("/sys/kernel/rcu_expedited", "1").unwrap();
+    let round = |count: usize| -> (Memory, f64, f64) {
+        let begin = Instant::now();
+        let dirs = attach_all(count, &layers);
+        let attached = begin.elapsed().as_secs_f64();
+        let live = Memory::now();
+        read_all(&dirs, &disk);
+        let begin = Instant::now();
+        detach_all(dirs);
+        (live, attached, begin.elapsed().as_secs_f64())
+    };
+    round(WARM);
+    let before = Memory::now();
+    let (live, attached, detached) = round(DEVICES);
+    assert_nothing_left();
+    let lost = lost_since(&before);
+    fs::write("/sys/kernel/rcu_expedited", "0").unwrap();
+    println!(
+        "note {DEVICES} devices: {} KiB each, {THREADS} threads attach one every {:.1} ms, \
+         detach one every {:.1} ms",
+        before.minus(&live).available / DEVICES as i64,
+        attached * 1000.0 / DEVICES as f64,
+        detached * 1000.0 / DEVICES as f64,
+    );
+    println!(
+        "note memory after {DEVICES} devices: {} KiB less than before, {} of objects",
+        lost.available, lost.objects
+    );
+    assert!(lost.is_below(&LEAK_KIB), "{lost:?} are gone of {before:?}");
+    module.unload();
+}
+
+/// Attaches `count` devices, by several threads.
+fn attach_all(count: usize, layers: &[PathBuf]) -> Vec<Dir> {
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS)
+            .map(|thread| {
+                scope.spawn(move || {
+                    let numbers = (0..count).skip(thread).step_by(THREADS);
+                    let dirs = numbers.map(|number| Dir::attach(&format!("d{number}"), layers));
+                    dirs.collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        let joined = threads
+            .into_iter()
+            .map(|thread| thread.join().expect("a thread"));
+        joined.flatten().collect()
+    })
+}
+
+fn detach_all(mut dirs: Vec<Dir>) {
+    thread::scope(|scope| {
+        while !dirs.is_empty() {
+            let part = dirs.split_off(dirs.len().saturating_sub(DEVICES.div_ceil(THREADS)));
+            scope.spawn(|| part.into_iter().for_each(Dir::detach));
+        }
+    });
+}
+
+/// Reads from all devices, by several threads, and compares.
+fn read_all(dirs: &[Dir], disk: &[u8]) {
+    let nodes: Vec<String> = dirs.iter().map(Dir::disk).collect();
+    thread::scope(|scope| {
+        for part in nodes.chunks(nodes.len().div_ceil(THREADS)) {
+            scope.spawn(move || {
+                for (number, node) in part.iter().enumerate() {
+                    let file = read::buffered(node);
+                    let offset = number * 4096 % (BYTES - 65536);
+                    read::check(&file, disk, offset as u64, 65536);
+                }
+            });
+        }
+    });
+}
+
+/// Memory in KiB.
+#[derive(Debug)]
+struct Memory {
+    /// Free, or in caches that can be dropped.
+    available: i64,
+    /// Not in use for objects of the kernel's allocator: negative, so that less is less in both fields.
+    objects: i64,
+}
+
+impl Memory {
+    fn now() -> Memory {
+        read::drop_caches();
+        // Dentries and inodes, too.
+        fs::write("/proc/sys/vm/drop_caches", "2").unwrap();
+        let text = fs::read_to_string("/proc/meminfo").unwrap();
+        let field = |name: &str| -> i64 {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+            number.unwrap_or_else(|| panic!("no {name} in {text}"))
+        };
+        let caches = field("Cached:") + field("Buffers:") + field("SReclaimable:");
+        Memory {
+            available: field("MemFree:") + caches - field("Shmem:"),
+            objects: -objects(),
+        }
+    }
+
+    fn minus(&self, other: &Memory) -> Memory {
+        Memory {
+            available: self.available - other.available,
+            objects: self.objects - other.objects,
+        }
+    }
+
+    fn is_below(&self, other: &Memory) -> bool {
+        self.available < other.available && self.objects < other.objects
+    }
+}
+
+/// KiB of objects in use, of all slab caches.
+fn objects() -> i64 {
+    let text = fs::read_to_string("/proc/slabinfo").unwrap();
+    // Each line: name, objects in use, objects, bytes of one, and more.
+    let bytes = text.lines().skip(2).map(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        let mut word = || words.next()?.parse::<i64>().ok();
+        let (used, _, size) = (word(), word(), word());
+        used.zip(size).map_or(0, |(used, size)| used * size)
+    });
+    bytes.sum::<i64>() / 1024
+}
+
+/// What is gone when all that is freed later, after grace periods, has been freed.
+fn lost_since(before: &Memory) -> Memory {
+    let end = Instant::now() + Duration::from_secs(10);
+    loop {
+        let lost = before.minus(&Memory::now());
+        if lost.is_below(&LEAK_KIB) || Instant::now() > end {
+            return lost;
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// How long an attach takes, against a loop device over the raw image. A number for people: there is
+/// nothing to assert about time in an emulated machine.
+fn time_of_an_attach() {
+    const ROUNDS: u32 = 10;
+    let module = Module::load("");
+    let scratch = Scratch::new();
+    let (disk, layers) = stack(&scratch, 16 << 20);
+    let raw = scratch.file("raw", &disk);
+    let words: Vec<String> = layers
+        .iter()
+        .map(|path: &PathBuf| path.display().to_string())
+        .collect();
+    let mut times = [Duration::ZERO; 3];
+    for _ in 0..ROUNDS {
+        let begin = Instant::now();
+        let dir = Dir::attach("a", &layers);
+        read::check(&read::buffered(&dir.disk()), &disk, 0, 4096);
+        times[0] += begin.elapsed();
+        dir.detach();
+
+        let begin = Instant::now();
+        let mut attach = vec!["attach", "--name", "a"];
+        attach.extend(words.iter().map(String::as_str));
+        let node = run("vbdctl", &attach);
+        read::check(&read::buffered(&node), &disk, 0, 4096);
+        times[1] += begin.elapsed();
+        tool::run("vbdctl", &["detach", "a"]);
+
+        let begin = Instant::now();
+        let raw = Loop::new(&raw);
+        read::check(
+            &read::buffered(&raw.path().display().to_string()),
+            &disk,
+            0,
+            4096,
+        );
+        times[2] += begin.elapsed();
+    }
+    let ms = times.map(|time| time.as_secs_f64() * 1000.0 / f64::from(ROUNDS));
+    println!(
+        "note attach of two layers and a first read: {:.1} ms through configfs, {:.1} ms with vbdctl; \
+         losetup of the raw image: {:.1} ms",
+        ms[0], ms[1], ms[2]
+    );
+    assert_nothing_left();
+    module.unload();
+}
