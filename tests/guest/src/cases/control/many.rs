@@ -43,22 +43,6 @@ const LEAK_KIB: Memory = Memory {
     objects: DEVICES as i64 * 2,
 };
 
-/// Threads that attach and detach them: more than processors, since they mostly wait.
-const THREADS: usize = 16;
-
-/// Bytes of each disk.
-const BYTES: usize = 1 << 20;
-
-/// Devices that come and go before memory is measured: slabs that are kept are none of theirs.
-const WARM: usize = 100;
-
-/// Memory that may be gone after all devices are. Objects are a sharp measure, 1 KiB for each device;
-/// pages come and go by megabytes, and show only what is larger.
-const LEAK_KIB: Memory = Memory {
-    available: DEVICES as i64 * 16,
-    objects: DEVICES as i64,
-};
-
 fn five_hundred() {
     let module = Module::load("");
     let scratch = Scratch::new();
