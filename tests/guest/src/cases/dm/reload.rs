@@ -86,7 +86,7 @@ fn two_stacks_in_turn_under_load() {
     let flat = [&stacks[0].disk[..], &stacks[1].disk[..]];
     let mapped = Mapped::new("dm", &tables[0]);
     let stop = AtomicBool::new(false);
-    let swaps = 20;
+    let swaps = 16;
     let seen = thread::scope(|scope| {
         let readers: Vec<_> = (0..3)
             .map(|seed| {
