@@ -154,7 +154,8 @@ impl BlockCache {
             used: self.tick(),
             bytes: copy,
         };
-        let added = bytes.len() as u64;
+        // Before anyone can see the entry, and give it up.
+        self.bytes.add(bytes.len() as u64, Relaxed);
         // What the entry replaces is freed after the lock is gone.
         let replaced = {
             let mut set = set.lock();
@@ -168,7 +169,6 @@ impl BlockCache {
                 None => Some(entry),
             }
         };
-        self.bytes.add(added, Relaxed);
         self.forget(replaced);
         let excess = self.bytes.load(Relaxed).saturating_sub(self.capacity);
         if excess != 0 {

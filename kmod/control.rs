@@ -5,7 +5,7 @@
 //! `mkdir vbd/<name>` makes an empty device, `mkdir vbd/<name>/<n>` its layer n, `echo 1 > power`
 //! attaches it. While a device is on, its settings answer `EBUSY` and so does its `rmdir`.
 //!
-//! Lock order: `Slot::inner`, then whatever attaching takes.
+//! `Slot::inner` is not held while a device is attached or detached; nothing is locked under it.
 
 mod layer;
 
@@ -81,6 +81,8 @@ struct Inner {
     /// Layer directories by number, in no order.
     layers: KVec<(u8, Option<Arc<Source>>)>,
     device: Option<Device>,
+    /// Whether somebody is attaching or detaching, without the lock.
+    changing: bool,
     /// Why the last attach failed; empty after one that did not.
     error: Option<AttachError>,
 }
@@ -88,7 +90,7 @@ struct Inner {
 impl Inner {
     /// The settings, which must not change under a live device.
     fn settings(&mut self) -> Result<&mut Self> {
-        if self.device.is_some() {
+        if self.device.is_some() || self.changing {
             return Err(EBUSY);
         }
         Ok(self)
@@ -125,6 +127,7 @@ impl Slot {
             },
             layers: KVec::new(),
             device: None,
+            changing: false,
             error: None,
         };
         Arc::pin_init(
@@ -150,16 +153,27 @@ impl Slot {
     }
 
     /// Attaches; nothing happens if that is done.
+    ///
+    /// The lock is not held meanwhile: a layer's file may be one that is served by somebody who
+    /// looks at this directory, or be an attribute in it.
     fn power_on(&self, hold: Hold<'_>) -> Result {
         let mut inner = self.inner.lock();
         if inner.device.is_some() {
             return Ok(());
         }
-        self.set_state(State::Attaching);
-        let attached = hold
+        let options = inner.settings()?.options;
+        let sources = hold
             .take()
             .map_err(AttachError::from)
-            .and_then(|()| self.host.attach(&inner.sources()?, inner.options));
+            .and_then(|()| inner.sources());
+        inner.changing = true;
+        self.set_state(State::Attaching);
+        drop(inner);
+
+        let attached = sources.and_then(|sources| self.host.attach(&sources, options));
+
+        let mut inner = self.inner.lock();
+        inner.changing = false;
         match attached {
             Ok(device) => {
                 inner.error = None;
@@ -180,13 +194,25 @@ impl Slot {
     /// Detaches, unless somebody has the disk open; nothing happens if that is done.
     fn power_off(&self, hold: Hold<'_>) -> Result {
         let mut inner = self.inner.lock();
-        if let Some(device) = &inner.device {
-            device.retire()?;
-            self.set_state(State::Detaching);
-            inner.device = None;
-            hold.release();
-            self.set_state(State::Off);
+        if inner.changing {
+            return Err(EBUSY);
         }
+        let Some(device) = &inner.device else {
+            return Ok(());
+        };
+        device.retire()?;
+        let device = inner.device.take();
+        inner.changing = true;
+        self.set_state(State::Detaching);
+        drop(inner);
+
+        // Waits for what is under way, and closes the layers' files.
+        drop(device);
+
+        let mut inner = self.inner.lock();
+        inner.changing = false;
+        hold.release();
+        self.set_state(State::Off);
         Ok(())
     }
 
