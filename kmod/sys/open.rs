@@ -12,10 +12,14 @@ use kernel::error::from_err_ptr;
 use kernel::prelude::*;
 use kernel::str::CStr;
 
+/// What `statfs()` says of configfs; fs/configfs/mount.c keeps its name for itself.
+const CONFIGFS_MAGIC: kernel::ffi::c_ulong = 0x6265_6570;
+
 impl File {
     /// Opens `path` for reading, in the mount namespace and with the credentials of the caller.
     ///
-    /// Regular files and block devices only: `EISDIR` for a directory, `EINVAL` for the rest.
+    /// Regular files and block devices only: `EISDIR` for a directory, `EINVAL` for the rest, which
+    /// the attributes of configfs count among.
     pub(crate) fn open(path: &CStr) -> Result<Self> {
         // O_NONBLOCK: opening a FIFO must not wait for its writer.
         let flags = bindings::O_RDONLY | bindings::O_LARGEFILE | bindings::O_NONBLOCK;
@@ -53,10 +57,18 @@ impl File {
         // SAFETY: The file is open by the type invariant.
         let mode = u32::from(unsafe { generated::vbd_file_mode(file.0.as_ptr()) });
         match mode & bindings::S_IFMT {
+            // Reading an attribute takes locks that are held for whoever attaches through another.
+            bindings::S_IFREG if file.is_configfs() => Err(EINVAL),
             bindings::S_IFREG | bindings::S_IFBLK => Ok(file),
             bindings::S_IFDIR => Err(EISDIR),
             _ => Err(EINVAL),
         }
+    }
+
+    fn is_configfs(&self) -> bool {
+        // SAFETY: The file is open by the type invariant, so it has an inode of a file system.
+        let magic = unsafe { (*(*(*self.0.as_ptr()).f_inode).i_sb).s_magic };
+        magic == CONFIGFS_MAGIC
     }
 
     /// The file's path, as the caller would have to write it; ` (deleted)` at its end if it has none
