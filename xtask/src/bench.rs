@@ -9,12 +9,13 @@ mod content;
 mod host;
 mod plot;
 mod plugin;
+mod profile;
 mod report;
 mod rows;
 mod summary;
 
 use crate::kit::Kit;
-use crate::vm::{self, program, Ended, Spec};
+use crate::vm::{self, program, Ended, Spec, Vm};
 use crate::{checkout, module};
 use anyhow::{bail, Context, Result};
 use std::fs;
@@ -34,9 +35,16 @@ pub(crate) struct Args {
     /// Only loads whose name contains one of these words, such as rand4k or attach-4g
     #[arg(long, value_name = "ROW", value_delimiter = ',')]
     only: Vec<String>,
+    /// Processors of the machine; wake-ups from one to another are slow and scatter under emulation,
+    /// so 1 gives the steadier numbers and 2 the ones about scaling
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    cpus: u32,
     /// Leave out the second boot, which counts instructions
     #[arg(long)]
     no_count: bool,
+    /// Also tell in which functions the kernel's instructions were spent; best with --only
+    #[arg(long, conflicts_with = "no_count")]
+    profile: bool,
 }
 
 /// How much is measured.
@@ -71,7 +79,7 @@ const QUICK: Scale = Scale {
     large: 128 << 20,
     repeats: 4,
     rounds: 2,
-    reads: 512,
+    reads: 256,
     memory_mib: 1024,
 };
 
@@ -93,6 +101,7 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     };
     let spec = Spec {
         memory_mib: scale.memory_mib,
+        processors: args.cpus,
         share: Some(content.share.clone()),
         files: vec![
             (modules.clone(), "/vbd.ko".to_string()),
@@ -113,10 +122,15 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     if !args.no_count {
         eprintln!("bench: count instructions in a second boot");
         let spec = Spec {
-            plugin: Some(plugin::build(&kit, &results)?),
+            plugin: Some(plugin::build(&kit, &results, args.profile)?),
             ..spec
         };
-        let counted = guest(&kit, &spec, &text(1, scale.reads.min(2048), 1))?;
+        let text = text(1, scale.reads.min(2048), 1);
+        let counted = if args.profile {
+            profiled(&kit, &spec, &text, &results)?
+        } else {
+            guest(&kit, &spec, &text)?
+        };
         counts = plugin::join(&counted, &plugin::read(&results)?)?;
         fs::write(
             results.join("counts.json"),
@@ -125,8 +139,9 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     }
 
     let machine = format!(
-        "{} content, {rounds} rounds, kernel {}, commit {}, load average {load_before} before and {} after",
+        "{} content, {rounds} rounds, {} processors, kernel {}, commit {}, load average {load_before} before and {} after",
         scale.name,
+        args.cpus,
         kit.release,
         commit(),
         load_average()
@@ -145,16 +160,44 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
 
 /// Boots a guest for one run of its load generator.
 fn guest(kit: &Kit, spec: &Spec, text: &str) -> Result<rows::Output> {
+    let mut vm = vm::boot(kit, spec)?;
     let mut output = rows::Lines::default();
-    let outcome = vm::run(kit, spec, text, &mut output, &mut io::stderr())?;
-    if outcome.code() != 0 {
-        outcome.report.show();
-        match outcome.ended {
-            Ended::Status(status) => bail!("the load generator ended with status {status}"),
-            Ended::Lost(reason) => bail!("the machine was lost: {reason}"),
-        }
-    }
+    exec(&mut vm, text, &mut output)?;
+    shut_down(vm)?;
     output.finish()
+}
+
+/// The same, asking the guest where its functions are before.
+fn profiled(kit: &Kit, spec: &Spec, text: &str, results: &Path) -> Result<rows::Output> {
+    let mut vm = vm::boot(kit, spec)?;
+    let mut symbols = Vec::new();
+    exec(&mut vm, profile::SYMBOLS, &mut symbols)?;
+    let symbols = profile::Symbols::parse(&String::from_utf8_lossy(&symbols))?;
+    let mut output = rows::Lines::default();
+    exec(&mut vm, text, &mut output)?;
+    shut_down(vm)?;
+    let output = output.finish()?;
+    profile::write(results, &output, &symbols)?;
+    Ok(output)
+}
+
+/// Runs a command that has to succeed.
+fn exec(vm: &mut Vm, text: &str, output: &mut dyn io::Write) -> Result<()> {
+    match vm.exec(text, output, &mut io::stderr())? {
+        Ended::Status(0) => Ok(()),
+        Ended::Status(status) => bail!("the load generator ended with status {status}"),
+        Ended::Lost(reason) => bail!("the machine was lost: {reason}"),
+    }
+}
+
+/// Ends a guest; numbers of a kernel that complained are not worth having.
+fn shut_down(vm: Vm) -> Result<()> {
+    let report = vm.shut_down()?;
+    if !report.complaints.is_empty() {
+        report.show();
+        bail!("the kernel complained");
+    }
+    Ok(())
 }
 
 /// A new directory for the results of this run.

@@ -89,6 +89,15 @@ pub(crate) struct Disk {
     pub(crate) read_only: bool,
 }
 
+/// A plugin of QEMU's emulator.
+#[derive(Clone, Debug)]
+pub(crate) struct Plugin {
+    /// Its file; it can write to the directory that this is in.
+    pub(crate) file: PathBuf,
+    /// Arguments, each `name=value` without a comma.
+    pub(crate) arguments: Vec<String>,
+}
+
 /// What a guest is made of.
 #[derive(Clone, Debug)]
 pub(crate) struct Spec {
@@ -107,9 +116,8 @@ pub(crate) struct Spec {
     pub(crate) files: Vec<(PathBuf, String)>,
     /// Parts of kernel messages that would be complaints and are expected.
     pub(crate) allowed: Vec<String>,
-    /// Plugin of QEMU's emulator, which then is what runs the guest. It is told to write to the
-    /// file of the same name that ends with `.out`.
-    pub(crate) plugin: Option<PathBuf>,
+    /// Plugin of QEMU's emulator, which then is what runs the guest.
+    pub(crate) plugin: Option<Plugin>,
     /// Say nothing about a boot that fails.
     pub(crate) quiet: bool,
 }

@@ -14,6 +14,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 typedef uint64_t qemu_plugin_id_t;
@@ -34,6 +35,8 @@ void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t id,
 		void (*cb)(qemu_plugin_id_t id, struct qemu_plugin_tb *tb));
 void qemu_plugin_register_vcpu_tb_exec_inline_per_vcpu(struct qemu_plugin_tb *tb,
 		enum qemu_plugin_op op, qemu_plugin_u64 entry, uint64_t imm);
+void qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb *tb,
+		void (*cb)(unsigned int vcpu, void *data), enum qemu_plugin_cb_flags flags, void *data);
 void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *insn,
 		void (*cb)(unsigned int vcpu, void *data), enum qemu_plugin_cb_flags flags, void *data);
 size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *tb);
@@ -59,8 +62,50 @@ EXPORT int qemu_plugin_version = 3;
 
 static qemu_plugin_u64 kernel, user;
 static FILE *out;
+/* With a profile: each translated block of the kernel, and how often it ran since the last mark. */
+static FILE *profile;
+static struct block {
+	struct block *next;
+	uint64_t at, instructions, runs;
+} *blocks;
 /* Address of the last pause outside of the kernel, and how many there were in a row. */
 static struct { uint64_t at; unsigned int count; } row[PROCESSORS];
+
+static void ran(unsigned int vcpu, void *data)
+{
+	struct block *block = data;
+
+	(void)vcpu;
+	__atomic_fetch_add(&block->runs, 1, __ATOMIC_RELAXED);
+}
+
+static void write_profile(void)
+{
+	struct block *block = __atomic_load_n(&blocks, __ATOMIC_ACQUIRE);
+
+	fprintf(profile, "mark\n");
+	for (; block; block = block->next) {
+		uint64_t runs = __atomic_exchange_n(&block->runs, 0, __ATOMIC_RELAXED);
+
+		if (runs)
+			fprintf(profile, "%" PRIx64 " %" PRIu64 "\n", block->at,
+				runs * block->instructions);
+	}
+	fflush(profile);
+}
+
+static void watch(struct qemu_plugin_tb *tb, size_t count)
+{
+	struct block *block = malloc(sizeof(*block));
+
+	if (!block)
+		return;
+	*block = (struct block) { blocks, qemu_plugin_tb_vaddr(tb), count, 0 };
+	while (!__atomic_compare_exchange_n(&blocks, &block->next, block, false,
+					    __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+		;
+	qemu_plugin_register_vcpu_tb_exec_cb(tb, ran, QEMU_PLUGIN_CB_NO_REGS, block);
+}
 
 static void paused(unsigned int vcpu, void *data)
 {
@@ -74,6 +119,8 @@ static void paused(unsigned int vcpu, void *data)
 		fprintf(out, "%" PRIu64 " %" PRIu64 "\n", qemu_plugin_u64_sum(kernel),
 			qemu_plugin_u64_sum(user));
 		fflush(out);
+		if (profile)
+			write_profile();
 	}
 }
 
@@ -86,6 +133,8 @@ static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 	(void)id;
 	qemu_plugin_register_vcpu_tb_exec_inline_per_vcpu(tb, QEMU_PLUGIN_INLINE_ADD_U64,
 							  inside ? kernel : user, count);
+	if (inside && profile)
+		watch(tb, count);
 	for (size_t number = 0; !inside && number < count; number++) {
 		struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, number);
 		uint8_t bytes[2];
@@ -105,9 +154,14 @@ EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int
 	struct qemu_plugin_scoreboard *score = qemu_plugin_scoreboard_new(sizeof(struct sums));
 
 	(void)info;
-	if (argc != 1 || strncmp(argv[0], "to=", 3) != 0)
-		return -1;
-	out = fopen(argv[0] + 3, "w");
+	for (int number = 0; number < argc; number++) {
+		if (strncmp(argv[number], "to=", 3) == 0)
+			out = fopen(argv[number] + 3, "w");
+		else if (strncmp(argv[number], "profile=", 8) == 0)
+			profile = fopen(argv[number] + 8, "w");
+		else
+			return -1;
+	}
 	if (!out)
 		return -1;
 	kernel = (qemu_plugin_u64) { score, offsetof(struct sums, kernel) };

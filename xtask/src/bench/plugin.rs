@@ -10,14 +10,17 @@
 use super::rows::Output;
 use crate::kit::Kit;
 use crate::run;
+use crate::vm::Plugin;
 use anyhow::{bail, ensure, Context, Result};
 use serde::Serialize;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const SOURCE: &str = include_str!("plugin.c");
-/// The plugin's file; QEMU is told to write its numbers beside it.
+/// The plugin's file, and what it writes beside it.
 const FILE: &str = "insn.so";
+const SUMS: &str = "insn.out";
+pub(super) const PROFILE: &str = "profile.out";
 
 /// Instructions of one measurement.
 #[derive(Clone, Debug, Serialize)]
@@ -37,17 +40,24 @@ impl Count {
 }
 
 /// Compiles the plugin into `place`, with the compiler of the system that QEMU is of.
-pub(crate) fn build(kit: &Kit, place: &Path) -> Result<PathBuf> {
+pub(crate) fn build(kit: &Kit, place: &Path, profile: bool) -> Result<Plugin> {
     fs::write(place.join("insn.c"), SOURCE)?;
     let mut gcc = kit.command(&[place], place, "gcc-14");
     gcc.args(["-O2", "-Wall", "-Werror", "-shared", "-fPIC"]);
     run::stdout(gcc.args(["-o", FILE, "insn.c"])).context("the plugin")?;
-    Ok(place.join(FILE))
+    let mut arguments = vec![format!("to={}", place.join(SUMS).display())];
+    if profile {
+        arguments.push(format!("profile={}", place.join(PROFILE).display()));
+    }
+    Ok(Plugin {
+        file: place.join(FILE),
+        arguments,
+    })
 }
 
 /// The sums at each mark: in the kernel, outside of it.
 pub(crate) fn read(place: &Path) -> Result<Vec<(u64, u64)>> {
-    let path = place.join(FILE).with_extension("out");
+    let path = place.join(SUMS);
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     parse(&text)
 }

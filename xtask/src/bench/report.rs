@@ -132,7 +132,7 @@ mod tests {
         let text = text(&[table()]);
         assert_eq!(
             text,
-            "seq\n                     MB/s           × first  CPU s/GiB\n  \
+            "seq\n                  MB/s           × first  CPU s/GiB\n  \
              loop  123 (61.7–123)  1.00 (0.50–1.00)       12.3\n\n"
         );
         let text = markdown("machine", &[table()]);

@@ -152,7 +152,7 @@ fn line(
         value: Spread::of(value)?,
         ratio: Spread::of(ratios.collect()),
         cpu: median(cpu),
-        disk: median(disk).filter(|_| rate),
+        disk: median(disk).filter(|_| rate && rows.iter().all(|row| row.phase != "host")),
         instructions: counted.and_then(|count| count.kernel_per_kib()),
         peak_mib: (peak > 0).then(|| float(peak) / float(1 << 20)),
     })

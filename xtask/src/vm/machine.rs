@@ -46,18 +46,22 @@ pub(super) fn command(kit: &Kit, spec: &Spec, place: &Place, accel: Accel, line:
     // QEMU runs in the kit and sees the host's files under their own paths.
     let mut binds: Vec<&Path> = vec![&place.directory];
     binds.extend(spec.disks.iter().filter_map(|disk| disk.file.parent()));
-    binds.extend(spec.plugin.as_deref().and_then(Path::parent));
+    let plugin = spec.plugin.iter();
+    binds.extend(plugin.filter_map(|plugin| plugin.file.parent()));
     let mut qemu = kit.command(&binds, Path::new("/"), "qemu-system-x86_64");
     let mut option = |name: &str, value: &str| {
         qemu.arg(name).arg(value);
     };
     option("-accel", accel.option());
     if let Some(plugin) = &spec.plugin {
-        let escaped = |path: &Path| path.display().to_string().replace(',', ",,");
-        let out = plugin.with_extension("out");
+        let file = plugin.file.display().to_string().replace(',', ",,");
+        let arguments = plugin
+            .arguments
+            .iter()
+            .map(|argument| format!(",{argument}"));
         option(
             "-plugin",
-            &format!("file={},to={}", escaped(plugin), escaped(&out)),
+            &format!("file={file}{}", arguments.collect::<String>()),
         );
     }
     option("-cpu", "max");
