@@ -40,6 +40,10 @@ pub(crate) enum Command {
     /// Print the name that a disk was attached by; for udev.
     #[command(hide = true)]
     UdevName(devices::UdevNameArgs),
+    /// Write man pages and completions.
+    #[cfg(feature = "docs")]
+    #[command(hide = true)]
+    Docs(devices::DocsArgs),
     /// Make a layer from a raw image or a directory.
     Create(CreateArgs),
     /// Say what layers and a stack of layers are.

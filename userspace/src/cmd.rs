@@ -10,6 +10,8 @@ pub(crate) mod convert;
 pub(crate) mod create;
 pub(crate) mod detach;
 pub(crate) mod dm_table;
+#[cfg(feature = "docs")]
+pub(crate) mod docs;
 pub(crate) mod export;
 pub(crate) mod info;
 pub(crate) mod list;

@@ -19,6 +19,8 @@ fn main() -> ExitCode {
         cli::Command::Status(args) => cmd::status::run(args),
         cli::Command::DmTable(args) => cmd::dm_table::run(args),
         cli::Command::UdevName(args) => cmd::udev_name::run(args),
+        #[cfg(feature = "docs")]
+        cli::Command::Docs(args) => cmd::docs::run(args),
         cli::Command::Create(args) => cmd::create::run(args),
         cli::Command::Info(args) => cmd::info::run(args),
         cli::Command::Check(args) => cmd::check::run(args),

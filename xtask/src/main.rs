@@ -6,6 +6,7 @@ mod bench;
 mod cache;
 mod demo;
 mod kit;
+mod man;
 mod module;
 mod run;
 mod test;
@@ -34,6 +35,8 @@ enum Command {
     Build(module::BuildArgs),
     /// Boot the kit's kernel under QEMU and run a command in it
     Vm(vm::Args),
+    /// Write man pages and shell completions of vbdctl to target/man and target/completions
+    Man(man::Args),
     /// Run all tests: lints, on the host, in the virtual machine
     Test(test::Args),
     /// Measure vbd beside its peers in one boot, and the tool on the host
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Command::Make(args) => module::make_main(&args),
         Command::Build(args) => module::build_main(&args),
         Command::Vm(args) => vm::main(&args),
+        Command::Man(args) => man::main(&args),
         Command::Test(args) => test::main(&args),
         Command::Bench(args) => bench::main(&args),
         Command::Enter(args) => kit::enter::main(&args),

@@ -200,6 +200,14 @@ pub(crate) struct UdevNameArgs {
     pub(crate) disk: String,
 }
 
+/// Arguments of `docs`.
+#[cfg(feature = "docs")]
+#[derive(Debug, Args)]
+pub(crate) struct DocsArgs {
+    /// Directory that gets `man` and `completions`.
+    pub(crate) directory: PathBuf,
+}
+
 /// A name that is safe in paths, in udev links and as an instance of a systemd unit.
 pub(crate) fn device_name(text: &str) -> Result<String, String> {
     const MOST: usize = 200;
