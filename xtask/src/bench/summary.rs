@@ -150,7 +150,8 @@ fn line(
     Some(Line {
         contender: name.to_string(),
         value: Spread::of(value)?,
-        ratio: Spread::of(ratios.collect()),
+        // Verbs do different things, so none is a yardstick for the others.
+        ratio: Spread::of(ratios.collect()).filter(|_| peak == 0 || rate),
         cpu: median(cpu),
         disk: median(disk).filter(|_| rate && rows.iter().all(|row| row.phase != "host")),
         instructions: counted.and_then(|count| count.kernel_per_kib()),
