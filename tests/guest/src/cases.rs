@@ -1,19 +1,49 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
 
-//! The cases, one file a theme. A new theme is a new file here and a new row in `THEMES`.
+//! The cases, one file a theme. A new theme is a new file here and a new row in `THEMES`; a theme
+//! of several files has a row for each.
 
 mod control;
 mod dm;
+mod errors;
 mod fixtures;
+mod lifecycle;
 mod machine;
+mod reads;
 mod support;
+mod variants;
 
 use crate::case::Case;
+
+/// Cases that have the names of their functions.
+macro_rules! cases {
+    ($($name:ident),* $(,)?) => {
+        &[$($crate::case::Case { name: stringify!($name), run: $name }),*]
+    };
+}
+use cases;
 
 /// Every theme with its cases.
 pub(crate) const THEMES: &[(&str, &[Case])] = &[
     ("machine", machine::CASES),
     ("fixtures", fixtures::CASES),
+    ("variants", variants::COMPRESSED),
+    ("variants", variants::CASES),
+    ("reads", reads::CASES),
+    ("reads", reads::ways::CASES),
+    ("lifecycle", lifecycle::CASES),
+    ("lifecycle", lifecycle::backing::CASES),
+    ("lifecycle", lifecycle::leaks::CASES),
+    ("lifecycle", lifecycle::partitions::CASES),
+    ("lifecycle", lifecycle::writing::CASES),
+    ("errors", errors::files::CASES),
+    ("errors", errors::metadata::CASES),
+    ("errors", errors::metadata::zfile::CASES),
+    ("errors", errors::truncation::CASES),
+    ("errors", errors::blocks::CASES),
+    ("errors", errors::neighbours::CASES),
+    ("errors", errors::joined::CASES),
+    ("errors", errors::storage::CASES),
     ("control_attributes", control::attributes::CASES),
     ("control_many", control::many::CASES),
     ("control_races", control::races::CASES),
@@ -29,3 +59,22 @@ pub(crate) const THEMES: &[(&str, &[Case])] = &[
     ("dm", dm::cycles::CASES),
     ("dm_fixtures", dm::fixtures::CASES),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_case_has_a_name_of_its_own() {
+        let mut names = BTreeSet::new();
+        for (theme, cases) in THEMES {
+            assert!(!cases.is_empty(), "a row of {theme} is empty");
+            for case in *cases {
+                let name = format!("{theme}::{}", case.name);
+                assert!(!name.contains(char::is_whitespace), "{name}");
+                assert!(names.insert(name.clone()), "{name} is there twice");
+            }
+        }
+    }
+}

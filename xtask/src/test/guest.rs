@@ -13,11 +13,11 @@ use super::{fixtures, lint};
 use crate::kit::Kit;
 use crate::run;
 use crate::vm::{self, program, Ended, Spec};
-use anyhow::{bail, Result};
+use anyhow::{bail, Context, Result};
 use cases::Results;
 use std::cell::RefCell;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -46,7 +46,10 @@ pub(super) fn run(
     let module = lint::build_module(steps, kit)?;
     let mut files = Vec::new();
     let mut all = Vec::new();
-    let programs = steps.step("build of the guest's programs", |_| {
+    let programs = steps.step("build of the guest's programs", |step| {
+        if let Some(module) = &module {
+            files.extend(stripped(step, kit, module)?);
+        }
         let vbdctl = program::build("vbdctl", "vbdctl")?;
         files.push((vbdctl, "/usr/bin/vbdctl".to_string()));
         let guest = program::build("vbd-guest", "vbd-guest")?;
@@ -54,13 +57,10 @@ pub(super) fn run(
         all = list.lines().map(str::to_string).collect();
         Ok(Count::default())
     })?;
-    let Some(module) = module.filter(|_| programs) else {
+    if module.is_none() || !programs {
         steps.blocked("virtual machine", "the module and the guest's programs");
         return Ok(());
-    };
-    let targets = module.with_file_name("vbd_dm.ko");
-    files.push((module, "/vbd.ko".to_string()));
-    files.push((targets, "/vbd_dm.ko".to_string()));
+    }
     let wanted: Vec<String> = all
         .into_iter()
         .filter(|name| patterns.is_empty() || patterns.iter().any(|part| name.contains(part)))
@@ -74,6 +74,24 @@ pub(super) fn run(
     };
     let (with, without) = wanted.into_iter().partition(own);
     suites(steps, kit, files, with, without, verbose)
+}
+
+/// The modules without debugging information, which an emulated machine takes long to load and
+/// nobody there looks at. `module` is the path of `vbd.ko`.
+fn stripped(step: &Step, kit: &Kit, module: &Path) -> Result<Vec<(PathBuf, String)>> {
+    let from = module.parent().context("the module lies in no directory")?;
+    let to = step
+        .path()
+        .parent()
+        .context("the log lies in no directory")?;
+    let mut files = Vec::new();
+    for name in ["vbd.ko", "vbd_dm.ko"] {
+        let mut strip = kit.command(&[from, to], from, "strip");
+        strip.args(["--strip-debug", "-o"]).arg(to.join(name));
+        step.run(strip.arg(name))?;
+        files.push((to.join(name), format!("/{name}")));
+    }
+    Ok(files)
 }
 
 fn suites(

@@ -3,10 +3,12 @@
 //! What the cases share.
 
 pub(super) mod content;
+pub(super) mod damage;
 pub(super) mod device;
 pub(super) mod digest;
 pub(super) mod kmsg;
 pub(super) mod layers;
 pub(super) mod read;
 pub(super) mod scratch;
+pub(super) mod storage;
 pub(super) mod tool;

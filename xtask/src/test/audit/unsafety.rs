@@ -59,7 +59,9 @@ pub(super) fn check(path: &str, source: &str) -> Vec<String> {
                         "an unsafe block or impl without a SAFETY: comment before it",
                     );
                 }
-                Kind::Function if !explained(&lines, number, "# Safety") => {
+                Kind::Function
+                    if !explained(&lines, number, "# Safety") && !in_trait_impl(&lines, number) =>
+                {
                     find(number, "an unsafe function without a `# Safety` section");
                 }
                 Kind::Block | Kind::Function | Kind::Type => {}
@@ -140,6 +142,34 @@ fn explained(lines: &[Line], number: usize, mark: &str) -> bool {
     false
 }
 
+/// Whether line `number` lies in the impl of a trait, where the trait says what is demanded.
+///
+/// rustfmt puts an item's begin and end at the left edge, and what is in it nowhere else.
+fn in_trait_impl(lines: &[Line], number: usize) -> bool {
+    let at_edge = |line: &Line| {
+        line.code
+            .starts_with(|c: char| c.is_alphabetic() || c == '}')
+    };
+    if at_edge(&lines[number]) {
+        return false;
+    }
+    // A `where` at the edge belongs to the item's head.
+    let is_head = |line: &&Line| at_edge(line) && !line.code.starts_with("where");
+    let begin = lines[..number].iter().rposition(|line| is_head(&line));
+    let Some(head) = begin.and_then(|begin| lines.get(begin..number)) else {
+        return false;
+    };
+    let opens = head
+        .iter()
+        .position(|line| line.code.trim_end().ends_with('{'));
+    let words: Vec<&str> = head[..opens.map_or(0, |opens| opens + 1)]
+        .iter()
+        .flat_map(Line::words)
+        .collect();
+    let is_impl = words.first() == Some(&"impl") || words.starts_with(&["unsafe", "impl"]);
+    is_impl && words.contains(&"for")
+}
+
 fn lifts(line: &Line) -> bool {
     let level = ["allow", "expect", "warn"]
         .into_iter()
@@ -153,7 +183,10 @@ fn opens_sys(lines: &[Line], number: usize) -> bool {
         .iter()
         .skip(number + 1)
         .find(|line| !line.is_attribute());
-    item.is_some_and(|line| line.code.trim() == "mod sys;") && lines[number].is_attribute()
+    item.is_some_and(|line| {
+        let mut words = line.words();
+        words.next() == Some("mod") && words.next() == Some("sys")
+    }) && lines[number].is_attribute()
 }
 
 #[cfg(test)]

@@ -41,8 +41,11 @@ pub(crate) fn disk(seed: u64, length: usize) -> Vec<u8> {
 }
 
 /// Changes `count` places of a disk, by whole sectors: new content, or zeroes.
-pub(crate) fn change(disk: &mut [u8], seed: u64, count: usize, most_sectors: u64) {
+///
+/// Returns where the changes begin and end.
+pub(crate) fn change(disk: &mut [u8], seed: u64, count: usize, most_sectors: u64) -> Vec<u64> {
     let mut rng = Rng(seed);
+    let mut edges = Vec::new();
     let sectors = (disk.len() / 512) as u64;
     for _ in 0..count {
         let run = (1 + rng.below(most_sectors)).min(sectors);
@@ -55,5 +58,7 @@ pub(crate) fn change(disk: &mut [u8], seed: u64, count: usize, most_sectors: u64
             _ => rng.texture(run),
         };
         disk[at..at + run].copy_from_slice(&new);
+        edges.extend([at as u64, (at + run) as u64]);
     }
+    edges
 }

@@ -76,13 +76,25 @@ pub(crate) fn pread_into(
 }
 
 /// Reads `length` bytes, which have to be those of `disk`, in one call.
+#[track_caller]
 pub(crate) fn check(file: &File, disk: &[u8], offset: u64, length: usize) {
-    let got = pread(file, offset, length)
-        .unwrap_or_else(|error| panic!("read of {length} bytes at {offset}: {error}"));
-    same(&got, expected(disk, offset, length), offset);
+    match pread(file, offset, length) {
+        Ok(got) => same(&got, expected(disk, offset, length), offset),
+        Err(error) => panic!("read of {length} bytes at {offset}: {error}"),
+    }
+}
+
+/// How much a disk, such as `vbd0`, is read ahead, in KiB, by files that are opened from now on.
+///
+/// Linux reads ahead into folios of several pages, and one in which anything is bad is of no use to
+/// anybody, on every kind of disk. With 0, each page is read for itself.
+pub(crate) fn read_ahead(disk: &str, kib: u32) {
+    let path = format!("/sys/block/{disk}/queue/read_ahead_kb");
+    std::fs::write(&path, kib.to_string()).unwrap_or_else(|error| panic!("{path}: {error}"));
 }
 
 /// Reads a range, which has to fail with `EIO` as a whole.
+#[track_caller]
 pub(crate) fn check_eio(file: &File, offset: u64, length: usize) {
     match pread(file, offset, length) {
         Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => {}
@@ -98,6 +110,7 @@ pub(crate) fn expected(disk: &[u8], offset: u64, length: usize) -> &[u8] {
 }
 
 /// Compares what a read at `offset` brought with what it should have.
+#[track_caller]
 pub(crate) fn same(got: &[u8], want: &[u8], offset: u64) {
     if got == want {
         return;
@@ -118,6 +131,7 @@ pub(crate) fn same(got: &[u8], want: &[u8], offset: u64) {
 }
 
 /// Reads all of a device in large pieces and compares it with a disk.
+#[track_caller]
 pub(crate) fn check_all(path: &str, disk: &[u8]) {
     let file = buffered(path);
     let size = super::device::size(path);

@@ -107,6 +107,34 @@ fn a_function_needs_its_section() {
 }
 
 #[test]
+fn the_trait_says_what_a_function_of_its_impl_demands() {
+    let body = "    unsafe fn f() {}\n}\n";
+    let reason = "// SAFETY: Sure.\n";
+    for head in [
+        "impl A for B {\n",
+        "// SAFETY: Sure.\nunsafe impl<T: C> A<T> for B<T> {\n    type D = i32;\n\n",
+        "impl<T> A<T> for B<T>\nwhere\n    T: C,\n{\n    fn g() {\n        h();\n    }\n\n",
+    ] {
+        let source = format!("{head}{body}");
+        assert_eq!(faults("kmod/sys/a.rs", &source), 0, "{source}");
+        // What its blocks claim is theirs to say.
+        let block = format!("{head}    fn f() {{\n        unsafe {{ g() }}\n    }}\n}}\n");
+        assert_eq!(faults("kmod/sys/a.rs", &block), 1, "{block}");
+    }
+    for head in [
+        "impl B {\n",
+        "mod b {\n",
+        "trait A {\n",
+        "impl A for B {}\n\nimpl B {\n",
+    ] {
+        let source = format!("{reason}{head}{body}");
+        assert_eq!(faults("kmod/sys/a.rs", &source), 1, "{source}");
+    }
+    let after = "impl A for B {\n}\n\nunsafe fn f() {}\n";
+    assert_eq!(faults("kmod/sys/a.rs", after), 1);
+}
+
+#[test]
 fn a_type_of_functions_needs_nothing() {
     for source in [
         "f: Option<unsafe extern \"C\" fn(i32)>,",
@@ -120,6 +148,14 @@ fn a_type_of_functions_needs_nothing() {
 fn a_crate_root_denies_it_and_allows_it_for_sys_only() {
     let root = "#![deny(unsafe_code)]\nmod a;\n#[allow(unsafe_code)]\nmod sys;\nmodule! {}\n";
     assert_eq!(faults("kmod/vbd.rs", root), 0);
+    let inline = root.replace("mod sys;", "mod sys {\n    mod b;\n}");
+    assert_eq!(faults("kmod/vbd.rs", &inline), 0);
+    let inside = root.replace("mod sys;", "mod sys {\n    unsafe fn f() {}\n}");
+    assert_eq!(faults("kmod/vbd.rs", &inside), 1);
+    assert_eq!(
+        faults("kmod/vbd.rs", &root.replace("mod sys", "mod system")),
+        1
+    );
     assert_eq!(
         faults("kmod/vbd.rs", &root.replace("#![deny", "#![warn")),
         2

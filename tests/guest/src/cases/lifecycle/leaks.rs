@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
+
+//! Loading, failing to load and unloading give back what they take.
+
+use super::super::support::device::{backfile, Module, DEVICE};
+use super::super::support::scratch::Scratch;
+use super::super::support::{content, layers, read};
+use crate::case::Case;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+pub(in super::super) const CASES: &[Case] = crate::cases::cases![good_loads, failed_loads];
+
+/// Loads in a round; two rounds are measured after a first one that fills the kernel's caches.
+const ROUND: usize = 25;
+/// Kinds of memory, and the growth in KiB over a round that is not ours. Single pages come and go by
+/// the hundred in what the kernel keeps for each processor; whatever is lost with each load grows in
+/// both rounds.
+const KINDS: [(&str, i64); 4] = [
+    ("used", 768),
+    ("unreclaimable slabs", 96),
+    ("vmalloc", 64),
+    ("per processor", 16),
+];
+
+/// Memory in use, by kind, in KiB.
+fn memory() -> [i64; KINDS.len()] {
+    // What the kernel frees later, it frees in this time.
+    thread::sleep(Duration::from_millis(300));
+    fs::write("/proc/sys/vm/drop_caches", "3").expect("drop_caches");
+    thread::sleep(Duration::from_millis(100));
+    let text = fs::read_to_string("/proc/meminfo").expect("/proc/meminfo");
+    let field = |name: &str| -> i64 {
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let value = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        value.unwrap_or_else(|| panic!("no {name} in /proc/meminfo"))
+    };
+    let free = field("MemFree") + field("Cached") + field("Buffers");
+    [
+        field("MemTotal") - free,
+        field("SUnreclaim"),
+        field("VmallocUsed"),
+        field("Percpu"),
+    ]
+}
+
+/// Does something often, and then as often again twice: that must not cost memory.
+fn steady(mut work: impl FnMut()) {
+    let mut round = || {
+        for _ in 0..ROUND {
+            work();
+        }
+        (memory(), areas())
+    };
+    let (first, areas_first) = round();
+    let (second, _) = round();
+    let (third, areas_third) = round();
+    for (number, (kind, noise)) in KINDS.iter().enumerate() {
+        let growth = [
+            second[number] - first[number],
+            third[number] - second[number],
+        ];
+        println!("{kind}: {growth:?} KiB more after {ROUND} loads and after {ROUND} more");
+        assert!(
+            growth.iter().any(|growth| growth < noise),
+            "{kind} grows: {growth:?} KiB"
+        );
+    }
+    assert_eq!(areas_third, areas_first, "areas in /proc/vmallocinfo");
+}
+
+/// Size and origin of the kernel's mapped areas, how often each: memory for large buffers, and for
+/// the code of modules.
+fn areas() -> BTreeMap<String, usize> {
+    let text = fs::read_to_string("/proc/vmallocinfo").expect("/proc/vmallocinfo");
+    let mut areas = BTreeMap::new();
+    for line in text.lines() {
+        let (_, area) = line.split_once(' ').expect("an area after its addresses");
+        // Stacks come and go with the kernel's own threads.
+        if !area.contains(" kernel_clone+") {
+            *areas.entry(area.trim().to_string()).or_default() += 1;
+        }
+    }
+    areas
+}
+
+/// A stack that uses everything: both codecs, plain data, blocks of all sizes.
+fn stack(scratch: &Scratch) -> (Vec<PathBuf>, Vec<u8>) {
+    let mut disks = vec![content::disk(90, 512 << 10)];
+    for seed in 91..93 {
+        let mut disk = disks[disks.len() - 1].clone();
+        content::change(&mut disk, seed, 20, 16);
+        disks.push(disk);
+    }
+    let variants: &[&[&str]] = &[
+        &["--format=lz4"],
+        &["--format=zstd", "--block-size=64K"],
+        &["--format=plain"],
+    ];
+    let layers = layers::stack(scratch, &disks, variants);
+    (layers, disks.pop().expect("the top disk"))
+}
+
+fn good_loads() {
+    let scratch = Scratch::new();
+    let (layers, disk) = stack(&scratch);
+    steady(|| {
+        let module = Module::stack(&layers, "");
+        read::check(&read::direct(DEVICE), &disk, 0, disk.len());
+        module.unload();
+    });
+}
+
+/// Failures at every stage: the last layer's file, its header, table, index, and the disk's size.
+fn failed_loads() {
+    let scratch = Scratch::new();
+    let (mut layers, disk) = stack(&scratch);
+    let good = fs::read(&layers[1]).expect("the compressed layer");
+    let damaged = |name: &str, at: usize| {
+        let mut bytes = good.clone();
+        bytes[at] ^= 0xff;
+        scratch.file(name, &bytes)
+    };
+    let tops = [
+        scratch.join("missing"),
+        damaged("header", 40),
+        damaged("table", good.len() - 514),
+        // The last block holds the index.
+        damaged(
+            "index",
+            good.len() - 512 - 4 * disk.len().div_ceil(65536) - 100,
+        ),
+        scratch.file("cut", &good[..good.len() / 2]),
+    ];
+    let mut number = 0;
+    steady(|| {
+        layers.push(tops[number % tops.len()].clone());
+        number += 1;
+        let parameters = backfile(&layers);
+        assert!(
+            Module::try_load(&parameters).is_err(),
+            "insmod vbd.ko {parameters}"
+        );
+        layers.pop();
+    });
+    let module = Module::stack(&layers, "");
+    read::check_all(DEVICE, &disk);
+    module.unload();
+}

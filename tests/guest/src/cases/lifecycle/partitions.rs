@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
+
+//! Partition tables in a stack become partitions of the device.
+
+use super::super::support::device::{self, Module, DEVICE};
+use super::super::support::scratch::Scratch;
+use super::super::support::{content, layers, read, tool};
+use super::refuse_to_unload;
+use crate::case::Case;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+pub(in super::super) const CASES: &[Case] = crate::cases::cases![mbr, gpt, appears_with_a_layer];
+
+/// A partition by its first sector and its length in sectors.
+type Extent = (usize, usize);
+
+/// Writes an MBR with up to four partitions into the first sector of a disk.
+fn put_mbr(disk: &mut [u8], partitions: &[Extent]) {
+    for (number, (start, sectors)) in partitions.iter().enumerate() {
+        let entry = &mut disk[446 + number * 16..446 + number * 16 + 16];
+        entry.fill(0);
+        // Type 83, Linux.
+        entry[4] = 0x83;
+        entry[8..12].copy_from_slice(&u32::try_from(*start).unwrap().to_le_bytes());
+        entry[12..16].copy_from_slice(&u32::try_from(*sectors).unwrap().to_le_bytes());
+    }
+    let unused = 446 + partitions.len() * 16..510;
+    disk[unused].fill(0);
+    disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+}
+
+/// Compares the partitions of the device, and that they are no less read-only than the disk.
+fn check(disk: &[u8], partitions: &[Extent]) {
+    for (number, (start, sectors)) in partitions.iter().enumerate() {
+        let path = format!("{DEVICE}p{}", number + 1);
+        read::check_all(&path, &disk[start * 512..(start + sectors) * 512]);
+        assert_eq!(tool::run("blockdev", &["--getro", &path]), "1", "{path}");
+        let attribute = device::attribute(&format!("vbd0p{}/start", number + 1));
+        assert_eq!(attribute, start.to_string());
+    }
+    let more = format!("{DEVICE}p{}", partitions.len() + 1);
+    assert!(!Path::new(&more).exists(), "{more}");
+    read::check_all(DEVICE, disk);
+}
+
+fn mbr() {
+    let scratch = Scratch::new();
+    let mut disk = content::disk(70, 1 << 20);
+    // One that begins and ends inside of a page, and one up to the end of the disk.
+    let partitions = [(63, 401), (1024, 1024)];
+    put_mbr(&mut disk, &partitions);
+    let layer = layers::create(&scratch, "layer", &disk, &[]);
+    let module = Module::stack(&[layer], "");
+    check(&disk, &partitions);
+    let open = read::buffered("/dev/vbd0p1");
+    let module = refuse_to_unload(module);
+    drop(open);
+    module.unload();
+    assert!(!Path::new("/dev/vbd0p1").exists());
+}
+
+fn gpt() {
+    let scratch = Scratch::new();
+    let raw = scratch.file("raw", &content::disk(71, 2 << 20));
+    let mut sfdisk = Command::new("sfdisk");
+    sfdisk.args(["--quiet", "--wipe=never"]).arg(&raw);
+    let mut child = sfdisk.stdin(Stdio::piped()).spawn().expect("sfdisk");
+    let table = b"label: gpt\nstart=64, size=1000\nstart=2048, size=1024\nstart=3072, size=512\n";
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(table)
+        .expect("sfdisk");
+    assert!(child.wait().expect("sfdisk").success());
+    let disk = std::fs::read(&raw).expect("the image");
+    let layer = layers::from_file(&scratch, "layer", &raw, &["--format=zstd"]);
+    let module = Module::stack(&[layer], "");
+    check(&disk, &[(64, 1000), (2048, 1024), (3072, 512)]);
+    module.unload();
+}
+
+/// A table in an upper layer counts, whatever is below.
+fn appears_with_a_layer() {
+    let scratch = Scratch::new();
+    let below = vec![0; 1 << 20];
+    let mut above = below.clone();
+    put_mbr(&mut above, &[(8, 100)]);
+    let layers = layers::stack(&scratch, &[below.clone(), above.clone()], &[&[], &[]]);
+    let module = Module::stack(&layers[..1], "");
+    check(&below, &[]);
+    module.unload();
+    let module = Module::stack(&layers, "");
+    check(&above, &[(8, 100)]);
+    module.unload();
+}
