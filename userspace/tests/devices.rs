@@ -86,12 +86,12 @@ fn layers(dir: &Path) -> Vec<(&'static str, PathBuf)> {
     let lz4 = Compression::new(Algorithm::Lz4);
     let trailer_only = Compression {
         trailer_only: true,
-        ..lz4.clone()
+        ..lz4
     };
     [
         ("plain", None, false),
-        ("lz4", Some(lz4.clone()), false),
-        ("trailer", Some(trailer_only.clone()), false),
+        ("lz4", Some(lz4), false),
+        ("trailer", Some(trailer_only), false),
         ("tar", Some(lz4), true),
         ("plain-tar", None, true),
         ("trailer-tar", Some(trailer_only), true),
