@@ -5,7 +5,8 @@
 //! `mkdir vbd/<name>` makes an empty device, `mkdir vbd/<name>/<n>` its layer n, `echo 1 > power`
 //! attaches it. While a device is on, its settings answer `EBUSY` and so does its `rmdir`.
 //!
-//! `Slot::inner` is not held while a device is attached or detached; nothing is locked under it.
+//! Lock order: `Slot::change`, which is held while a device attaches or detaches, then `Slot::inner`,
+//! which is not; so only writing `power` waits for that.
 
 mod layer;
 
@@ -72,6 +73,9 @@ impl State {
 struct Slot {
     host: Arc<Host>,
     state: Atomic<u32>,
+    /// Held while the device attaches or detaches: one at a time.
+    #[pin]
+    change: Mutex<()>,
     #[pin]
     inner: Mutex<Inner>,
 }
@@ -81,7 +85,7 @@ struct Inner {
     /// Layer directories by number, in no order.
     layers: KVec<(u8, Option<Arc<Source>>)>,
     device: Option<Device>,
-    /// Whether somebody is attaching or detaching, without the lock.
+    /// Whether the device is attaching or detaching.
     changing: bool,
     /// Why the last attach failed; empty after one that did not.
     error: Option<AttachError>,
@@ -134,6 +138,7 @@ impl Slot {
             pin_init!(Self {
                 host,
                 state: Atomic::new(State::Off as u32),
+                change <- new_mutex!((), "vbd_change"),
                 inner <- new_mutex!(inner, "vbd_slot"),
             }),
             GFP_KERNEL,
@@ -154,9 +159,10 @@ impl Slot {
 
     /// Attaches; nothing happens if that is done.
     ///
-    /// The lock is not held meanwhile: a layer's file may be one that is served by somebody who
-    /// looks at this directory, or be an attribute in it.
+    /// `inner` is not locked meanwhile: a layer's file may be one that is served by somebody who
+    /// looks at this directory.
     fn power_on(&self, hold: Hold<'_>) -> Result {
+        let _one = self.change.lock();
         let mut inner = self.inner.lock();
         if inner.device.is_some() {
             return Ok(());
@@ -193,10 +199,8 @@ impl Slot {
 
     /// Detaches, unless somebody has the disk open; nothing happens if that is done.
     fn power_off(&self, hold: Hold<'_>) -> Result {
+        let _one = self.change.lock();
         let mut inner = self.inner.lock();
-        if inner.changing {
-            return Err(EBUSY);
-        }
         let Some(device) = &inner.device else {
             return Ok(());
         };
