@@ -156,8 +156,6 @@ impl Slot {
     }
 
     /// The value of an attribute, without the end of its line.
-    ///
-    /// All but `state` wait while the device is being attached or detached.
     pub fn read(&self, attribute: &str) -> io::Result<String> {
         let bytes = read(&self.path.join(attribute))?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())

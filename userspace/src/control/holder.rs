@@ -86,7 +86,7 @@ pub fn find(control: &Control, name: &str) -> Vec<Holder> {
         }
         for other in control.names().unwrap_or_default() {
             let slot = control.slot(&other);
-            // Others may be slow to answer while they are being attached.
+            // Only those that are on use their layers for long.
             if !matches!(slot.state().as_deref(), Ok("on")) {
                 continue;
             }

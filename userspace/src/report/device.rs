@@ -133,7 +133,7 @@ impl List {
     }
 }
 
-/// Whether the driver can say everything at once: while it attaches or detaches, it would wait.
+/// Whether what the driver says belongs together: while it attaches or detaches, it may not.
 fn is_settled(state: &str) -> bool {
     matches!(state, "on" | "off")
 }

@@ -152,8 +152,8 @@ fn anything(dir: &Dir, rng: &mut Rng, disk: &[u8], layers: &[PathBuf]) -> bool {
             if on.is_ok() {
                 return true;
             }
-            // Layers may be missing.
-            ("power on", on, &[Errno::INVAL])
+            // Layers may be missing; another thread may be switching it.
+            ("power on", on, &[Errno::INVAL, Errno::BUSY])
         }
         9 => ("power off", dir.set("power", "0"), &[Errno::BUSY]),
         10 => {
@@ -307,8 +307,14 @@ fn unload_while_devices_come_and_go() {
                     Ok(()) => {
                         unloads.fetch_add(1, Ordering::Relaxed);
                     }
-                    Err(Errno::NOENT) => modules::load("/vbd.ko", "").expect("insmod"),
-                    Err(Errno::WOULDBLOCK | Errno::BUSY) => {}
+                    Err(Errno::NOENT) => {
+                        modules::load("/vbd.ko", "").expect("insmod");
+                        // Or it would be gone before anybody sees it.
+                        thread::sleep(Duration::from_millis(100));
+                    }
+                    Err(Errno::WOULDBLOCK | Errno::BUSY) => {
+                        thread::sleep(Duration::from_micros(300));
+                    }
                     Err(errno) => panic!("rmmod: {errno:?}"),
                 }
             }
@@ -321,6 +327,7 @@ fn unload_while_devices_come_and_go() {
                         if comes_and_goes(&format!("u{number}"), layers) {
                             attaches.fetch_add(1, Ordering::Relaxed);
                         }
+                        thread::sleep(Duration::from_millis(10 * (number + 1)));
                     }
                 })
             })
@@ -330,11 +337,9 @@ fn unload_while_devices_come_and_go() {
         }
         stop.store(true, Ordering::Relaxed);
     });
-    println!(
-        "note come and go: {} attaches, {} unloads",
-        attaches.into_inner(),
-        unloads.into_inner()
-    );
+    let (attaches, unloads) = (attaches.into_inner(), unloads.into_inner());
+    println!("note come and go: {attaches} attaches, {unloads} unloads");
+    assert!(attaches > 0 && unloads > 0);
     if !modules::is_loaded("vbd") {
         modules::load("/vbd.ko", "").expect("insmod");
     }
