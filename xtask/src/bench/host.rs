@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 const CREATE: &str = "create-lz4-4k";
 const MEMORY: &str = "memory-of-verbs";
 /// Time between two looks at a program's memory; the kernel keeps the peak.
-const LOOK: Duration = Duration::from_millis(2);
+const LOOK: Duration = Duration::from_micros(200);
 /// Ticks of /proc in a second: a constant of the interface on every architecture of today.
 const TICKS: u64 = 100;
 

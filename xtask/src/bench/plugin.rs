@@ -34,6 +34,11 @@ pub(crate) struct Count {
 }
 
 impl Count {
+    /// Millions in the kernel.
+    pub(crate) fn kernel_millions(&self) -> f64 {
+        self.kernel as f64 / 1e6
+    }
+
     pub(crate) fn kernel_per_kib(&self) -> Option<f64> {
         (self.bytes > 0).then(|| self.kernel as f64 * 1024.0 / self.bytes as f64)
     }

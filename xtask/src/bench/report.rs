@@ -5,7 +5,7 @@
 use super::summary::{Line, Spread, Table};
 
 /// Heads of the columns after the contender and its value.
-const HEADS: [&str; 5] = ["× first", "CPU", "disk", "insn/KiB", "peak MiB"];
+const HEADS: [&str; 5] = ["× first", "CPU", "disk", "insn", "peak MiB"];
 
 /// Aligned with blanks.
 pub(crate) fn text(tables: &[Table]) -> String {
@@ -53,10 +53,14 @@ pub(crate) fn markdown(machine: &str, tables: &[Table]) -> String {
 }
 
 fn head(table: &Table) -> Vec<String> {
-    let cpu = if table.rate { "CPU s/GiB" } else { "CPU ms" };
+    let (cpu, instructions) = match table.rate {
+        true => ("CPU s/GiB", "insn/KiB"),
+        false => ("CPU ms", "M insn"),
+    };
     let mut words = vec![String::new(), table.unit().to_string()];
     words.extend(HEADS.iter().map(|&head| match head {
         "CPU" => cpu.to_string(),
+        "insn" => instructions.to_string(),
         head => head.to_string(),
     }));
     words

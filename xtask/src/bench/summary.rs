@@ -46,7 +46,7 @@ pub(crate) struct Line {
     pub(crate) cpu: Option<f64>,
     /// Bytes from disk per byte delivered.
     pub(crate) disk: Option<f64>,
-    /// Instructions in the kernel per KiB delivered.
+    /// Instructions in the kernel per KiB delivered, or millions of them where no bytes are.
     pub(crate) instructions: Option<f64>,
     pub(crate) peak_mib: Option<f64>,
 }
@@ -154,7 +154,10 @@ fn line(
         ratio: Spread::of(ratios.collect()).filter(|_| peak == 0 || rate),
         cpu: median(cpu),
         disk: median(disk).filter(|_| rate && rows.iter().all(|row| row.phase != "host")),
-        instructions: counted.and_then(|count| count.kernel_per_kib()),
+        instructions: counted.and_then(|count| match rate {
+            true => count.kernel_per_kib(),
+            false => Some(count.kernel_millions()),
+        }),
         peak_mib: (peak > 0).then(|| float(peak) / float(1 << 20)),
     })
 }

@@ -53,6 +53,7 @@ impl Contender {
         let mut device = Device {
             contender: *self,
             path: PathBuf::new(),
+            below: None,
             undo: Vec::new(),
         };
         match self.kind {
@@ -80,11 +81,20 @@ enum Undo {
 pub(super) struct Device {
     pub(super) contender: Contender,
     pub(super) path: PathBuf,
+    /// A device in between, whose pages belong to the backing of this one.
+    below: Option<PathBuf>,
     /// The last one first.
     undo: Vec<Undo>,
 }
 
 impl Device {
+    /// What has to be read for everything below the device to be cached.
+    pub(super) fn warmth(&self) -> Vec<PathBuf> {
+        let mut files = self.contender.files();
+        files.extend(self.below.clone());
+        files
+    }
+
     fn losetup(&mut self, file: &Path, direct: bool) -> Result<PathBuf> {
         let file = file.display().to_string();
         let direct = format!("--direct-io={}", if direct { "on" } else { "off" });
@@ -97,6 +107,7 @@ impl Device {
 
     fn dmsetup(&mut self, file: &Path) -> Result<PathBuf> {
         let below = self.losetup(file, false)?;
+        self.below = Some(below.clone());
         let raw = fs::metadata(Path::new(PLACE).join("raw"))?.len();
         // A loop device has whole sectors, so it gets a copy that was filled up.
         let whole = file.display().to_string();
@@ -199,6 +210,11 @@ pub(super) fn warm(files: &[PathBuf]) -> Result<()> {
         std::io::copy(&mut file, &mut std::io::sink()).with_context(shown)?;
     }
     Ok(())
+}
+
+/// Has caches shrink that are not the page cache, such as that of decoded blocks.
+pub(super) fn forget_decoded() -> Result<()> {
+    fs::write("/proc/sys/vm/drop_caches", "2").context("drop_caches")
 }
 
 /// Has the kernel forget all that it can read again.

@@ -2,7 +2,7 @@
 
 //! Reads of whole devices: 4 KiB at random places and 128 KiB in a row.
 
-use super::contender::{forget, warm, Contender, Device, Kind, PLACE};
+use super::contender::{forget, forget_decoded, warm, Contender, Device, Kind, PLACE};
 use super::meter::{measure, tell, Label, Sample};
 use super::{turn, Settings};
 use anyhow::{bail, Context, Result};
@@ -42,6 +42,8 @@ struct Load {
     direct: bool,
     /// Nothing of the backing files is cached, instead of all.
     cold: bool,
+    /// The same was read just before, so that what is kept decoded is used.
+    again: bool,
     threads: usize,
 }
 
@@ -51,7 +53,15 @@ const fn load(name: &'static str, length: usize, direct: bool, cold: bool, threa
         length,
         direct,
         cold,
+        again: false,
         threads,
+    }
+}
+
+const fn again(load: Load) -> Load {
+    Load {
+        again: true,
+        ..load
     }
 }
 
@@ -59,6 +69,7 @@ const fn load(name: &'static str, length: usize, direct: bool, cold: bool, threa
 const LOADS: &[Load] = &[
     load("rand4k-direct-hot", PAGE, true, false, 1),
     load("rand4k-direct-hot-t8", PAGE, true, false, 8),
+    again(load("rand4k-direct-again", PAGE, true, false, 1)),
     load("rand4k-buffered-hot", PAGE, false, false, 1),
     load("seq128k-direct-hot", LARGE, true, false, 1),
     load("seq128k-direct-hot-t2", LARGE, true, false, 2),
@@ -94,7 +105,7 @@ pub(super) fn run(settings: &Settings, phase: &str) -> Result<()> {
     }
     for round in 0..settings.rounds {
         for device in &devices {
-            warm(&device.contender.files())?;
+            warm(&device.warmth())?;
         }
         let places = places(size, settings.reads, u64::from(round));
         for load in &loads {
@@ -104,6 +115,11 @@ pub(super) fn run(settings: &Settings, phase: &str) -> Result<()> {
                 };
                 if load.cold {
                     forget()?;
+                } else {
+                    forget_decoded()?;
+                }
+                if load.again {
+                    measure_one(load, device, &places, size)?;
                 }
                 let sample = measure_one(load, device, &places, size)?;
                 let label = Label {

@@ -2,7 +2,7 @@
 
 //! Reads of files: the same tree in ext4 on each block device, and in compressed file systems.
 
-use super::contender::{forget, warm, Contender, Device, Kind, PLACE};
+use super::contender::{forget, forget_decoded, warm, Contender, Device, Kind, PLACE};
 use super::meter::{measure, tell, Label};
 use super::{turn, Settings};
 use anyhow::{bail, Context, Result};
@@ -80,6 +80,7 @@ const LOADS: &[(&str, What, bool)] = &[
 struct Live<'a> {
     shown: &'a Shown,
     source: PathBuf,
+    /// What has to be read for everything below to be cached.
     files: Vec<PathBuf>,
     _device: Option<Device>,
 }
@@ -105,6 +106,8 @@ pub(super) fn run(settings: &Settings) -> Result<()> {
                 };
                 if *cold {
                     forget()?;
+                } else {
+                    forget_decoded()?;
                 }
                 let (sample, found) = measure_one(live, *what)?;
                 if *what == What::Cat && *expected.get_or_insert(found) != found {
@@ -130,7 +133,7 @@ fn ready(shown: &Shown) -> Result<Live<'_>> {
             Live {
                 shown,
                 source: device.path.clone(),
-                files: contender.files(),
+                files: device.warmth(),
                 _device: Some(device),
             }
         }
