@@ -6,6 +6,7 @@
 //! memory is decoded there; any other goes through the bounce buffer.
 
 use crate::backing::Backing;
+use crate::buffer::Buffer;
 use crate::cache::{BlockCache, CachedLayer};
 use crate::codec::Codecs;
 use crate::error::Fault;
@@ -62,12 +63,12 @@ pub(crate) struct Blocks {
 
 /// Memory for fetching and decoding, used by one reader at a time.
 pub(crate) struct BlockBuffers {
-    fetch: KVVec<u8>,
+    fetch: Buffer,
     /// What `fetch` holds: blocks of a layer.
     fetched: Option<(u8, Run)>,
     /// Bytes that may still be decoded with [`Effort::Inline`].
     inline_left: usize,
-    bounce: KVVec<u8>,
+    bounce: Buffer,
     /// What `bounce` holds: a decoded block of a layer.
     decoded: Option<(u8, u64)>,
 }
@@ -84,6 +85,11 @@ impl BlockBuffers {
         Self::with_room(fetch, max_decoded, flags)
     }
 
+    /// Memory for reading one block at a time, such as those of metadata.
+    pub(crate) fn for_metadata(max_stored: usize, max_decoded: usize) -> Result<Self> {
+        Self::with_room(max_stored, max_decoded, GFP_KERNEL)
+    }
+
     /// Memory for reads with [`Effort::Inline`], whatever the layers.
     pub(crate) fn for_inline() -> Result<Self> {
         let fetch = Algorithm::Lz4.bound(INLINE_DECODED as u32) as usize + BLOCK_CRC_BYTES;
@@ -92,10 +98,10 @@ impl BlockBuffers {
 
     fn with_room(fetch: usize, max_decoded: usize, flags: Flags) -> Result<Self> {
         Ok(Self {
-            fetch: KVVec::from_elem(0, fetch, flags)?,
+            fetch: Buffer::new(fetch, flags)?,
             fetched: None,
             inline_left: INLINE_DECODED,
-            bounce: KVVec::from_elem(0, max_decoded, flags)?,
+            bounce: Buffer::new(max_decoded, flags)?,
             decoded: None,
         })
     }

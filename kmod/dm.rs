@@ -9,6 +9,7 @@
 
 mod backing;
 mod block;
+mod buffer;
 mod cache;
 mod codec;
 mod error;
@@ -29,7 +30,7 @@ mod sys {
     pub(crate) mod dm;
     pub(crate) mod file;
     mod generated;
-    mod job;
+    pub(crate) mod job;
     pub(crate) mod log;
     pub(crate) mod pages;
     pub(crate) mod shrinker;

@@ -4,6 +4,7 @@
 
 use crate::backing::Backing;
 use crate::block::{BlockBuffers, Blocks, Decoding, Effort};
+use crate::buffer::Buffer;
 use crate::cache::CachedLayer;
 use crate::error::Fault;
 use crate::format::lsmt::{self, Lsmt, Segment};
@@ -14,7 +15,7 @@ use core::cell::RefCell;
 use kernel::prelude::*;
 
 /// Bytes of metadata that are read at a time while a layer is opened.
-const METADATA_CHUNK: usize = 64 * 1024;
+pub(crate) const METADATA_CHUNK: usize = 64 * 1024;
 
 /// An open layer.
 pub(crate) enum Layer {
@@ -34,24 +35,25 @@ pub(crate) struct Opened {
 impl Layer {
     /// Opens layer `number` and reads its metadata, checking every rule of the format.
     ///
-    /// `records_below` is the number of records that the layers opened so far have.
+    /// `records_below` is the number of records that the layers opened so far have; `buf`, of
+    /// [`METADATA_CHUNK`] bytes, is for metadata on their way.
     pub(crate) fn open(
         number: u8,
         backing: Backing,
         decoding: Decoding<'_>,
         records_below: usize,
+        buf: &mut [u8],
     ) -> Result<Opened, Fault> {
-        let mut buf = KVVec::from_elem(0u8, METADATA_CHUNK, GFP_KERNEL)?;
-        let layer = Self::unwrap(number, backing, decoding, &mut buf)?;
+        let layer = Self::unwrap(number, backing, decoding, buf)?;
         let (stored, decoded) = layer.block_bytes();
         let metadata = Metadata {
             layer: &layer,
             decoding,
-            buffers: RefCell::new(BlockBuffers::new(stored, decoded, GFP_KERNEL)?),
+            buffers: RefCell::new(BlockBuffers::for_metadata(stored, decoded)?),
         };
         let lsmt = lsmt::probe(&metadata)?;
         let mut index = KVVec::new();
-        lsmt::load_index(&metadata, &lsmt, &mut buf, |segment| {
+        lsmt::load_index(&metadata, &lsmt, buf, |segment| {
             lsmt::check_records(records_below.saturating_add(index.len()))?;
             Ok(index.push(segment, GFP_KERNEL)?)
         })?;
@@ -64,7 +66,7 @@ impl Layer {
         backing: Backing,
         decoding: Decoding<'_>,
     ) -> Result<Self, Fault> {
-        let mut buf = KVVec::from_elem(0u8, METADATA_CHUNK, GFP_KERNEL)?;
+        let mut buf = Buffer::new(METADATA_CHUNK, GFP_KERNEL)?;
         Self::unwrap(number, backing, decoding, &mut buf)
     }
 

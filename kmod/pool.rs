@@ -7,6 +7,7 @@
 //! side, and kept for the next ones.
 
 use crate::block::BlockBuffers;
+use crate::sys::job::MAX_WORKERS;
 use crate::sys::pages::SegmentList;
 use kernel::alloc::flags::__GFP_NOWARN;
 use kernel::alloc::Flags;
@@ -81,9 +82,10 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// Allocates the first set, and places for one a CPU.
+    /// Allocates the first set, and places for as many as one request has workers, or one a CPU.
     pub(crate) fn new(sizes: Sizes) -> Result<Pin<KBox<Self>>> {
-        let mut free = KVec::with_capacity(nr_cpu_ids() as usize, GFP_KERNEL)?;
+        let places = nr_cpu_ids().max(MAX_WORKERS) as usize;
+        let mut free = KVec::with_capacity(places, GFP_KERNEL)?;
         free.push(sizes.allocate(GFP_KERNEL)?, GFP_KERNEL)?;
         KBox::pin_init(
             pin_init!(Self {

@@ -4,12 +4,13 @@
 
 use crate::backing::Backing;
 use crate::block::{BlockBuffers, Decoding, Effort};
+use crate::buffer::Buffer;
 use crate::cache::BlockCache;
 use crate::codec::Codecs;
 use crate::error::Fault;
 use crate::format::lsmt::{self, Cursor, Merge, Piece, PieceKind, Pieces, Segment};
 use crate::format::{self, limits, Rule};
-use crate::layer::{Layer, Opened};
+use crate::layer::{Layer, Opened, METADATA_CHUNK};
 use crate::pool::Sizes;
 use crate::stats::Stats;
 use crate::sys::pages::Pages;
@@ -82,15 +83,18 @@ impl Stack {
         }
         let mut opened = KVec::with_capacity(count, GFP_KERNEL)?;
         let mut records = 0usize;
+        let mut buf = Buffer::new(METADATA_CHUNK, GFP_KERNEL)?;
         for (number, backing) in backings.into_iter().enumerate() {
             let layer = u8::try_from(number)
                 .ok()
                 .filter(|_| count <= limits::MAX_LAYERS)
                 .ok_or(format::Error::new(Rule::StackLayers, 0, count as u64))?;
             let layer =
-                Layer::open(layer, backing, decoding, records).map_err(|fault| OpenError {
-                    layer: Some(number),
-                    fault,
+                Layer::open(layer, backing, decoding, records, &mut buf).map_err(|fault| {
+                    OpenError {
+                        layer: Some(number),
+                        fault,
+                    }
                 })?;
             records = records.saturating_add(layer.index.len());
             opened.push(layer, GFP_KERNEL)?;

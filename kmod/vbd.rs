@@ -11,6 +11,7 @@
 mod attach;
 mod backing;
 mod block;
+mod buffer;
 mod cache;
 mod codec;
 mod control;
@@ -37,7 +38,7 @@ mod sys {
     pub(crate) mod file;
     pub(crate) mod gen_disk;
     mod generated;
-    mod job;
+    pub(crate) mod job;
     pub(crate) mod log;
     pub(crate) mod mq;
     pub(crate) mod open;

@@ -11,15 +11,23 @@ use super::super::error::{Error, Rule};
 use super::super::limits;
 use super::segment::{Segment, PADDING_OFFSET};
 
-/// A layer's place in the sweep. The caller provides one a layer; contents do not matter.
+/// Memory for the sweep: one element a layer. The caller provides it; contents do not matter.
+///
+/// An element has two unrelated parts, so that one array serves both: element n holds the place of
+/// layer n in its index, and the n-th place of the heap of pending events.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cursor {
-    /// Virtual sector of the pending event: the current record's start or end.
-    at: u64,
-    /// Index of the current record in the layer.
+    /// Number of the layer's current record.
     record: u32,
-    /// Heap slot contents: the layer whose event stands here. Unrelated to the other fields.
-    heap: u8,
+    event: Event,
+}
+
+/// The start or the end of a layer's current record.
+#[derive(Clone, Copy, Debug, Default)]
+struct Event {
+    /// Virtual sector.
+    at: u64,
+    layer: u8,
 }
 
 /// The set of layers that cover the current sector.
@@ -63,7 +71,7 @@ impl Active {
 pub struct Merge<'a, L> {
     layers: &'a [L],
     cursors: &'a mut [Cursor],
-    /// Pending events; slots `..pending` of `Cursor::heap` form the heap.
+    /// Pending events: elements `..pending` of `cursors` hold them as a heap.
     pending: usize,
     active: Active,
     /// The winner since `since`: layer and record number.
@@ -93,7 +101,9 @@ impl<'a, L: AsRef<[Segment]>> Merge<'a, L> {
         };
         for layer in 0..count {
             // `count` is at most 255.
-            merge.begin(layer as u8, 0);
+            if let Some(event) = merge.start_of(layer as u8, 0) {
+                merge.push(event);
+            }
         }
         Ok(merge)
     }
@@ -106,98 +116,90 @@ impl<'a, L: AsRef<[Segment]>> Merge<'a, L> {
             .copied()
     }
 
-    /// Makes the start of `record` the pending event of `layer`, if there is such a record.
-    fn begin(&mut self, layer: u8, record: u32) {
-        let Some(segment) = self.segment(layer, record) else {
-            return;
-        };
-        if let Some(cursor) = self.cursors.get_mut(usize::from(layer)) {
-            cursor.at = segment.offset();
-            cursor.record = record;
-        }
-        self.push(layer);
+    /// Number of the current record of `layer`.
+    fn record(&self, layer: u8) -> Option<u32> {
+        self.cursors
+            .get(usize::from(layer))
+            .map(|cursor| cursor.record)
+    }
+
+    /// Makes `record` the current one of `layer`; returns its start, if there is such a record.
+    fn start_of(&mut self, layer: u8, record: u32) -> Option<Event> {
+        let at = self.segment(layer, record)?.offset();
+        self.cursors.get_mut(usize::from(layer))?.record = record;
+        Some(Event { at, layer })
     }
 
     /// Takes the next event and applies it to the set of active layers; returns its sector.
     fn step(&mut self) -> Option<u64> {
-        let layer = self.pop()?;
-        let cursor = *self.cursors.get(usize::from(layer))?;
+        let Event { at, layer } = self.event(0).filter(|_| self.pending != 0)?;
+        let record = self.record(layer)?;
 
-        if self.active.contains(layer) {
+        // The event is followed by the next one of the same layer, or by none.
+        let next = if self.active.contains(layer) {
             self.active.remove(layer);
-            self.begin(layer, cursor.record.saturating_add(1));
+            self.start_of(layer, record.saturating_add(1))
         } else {
-            let end = self.segment(layer, cursor.record)?.end();
             self.active.insert(layer);
-            if let Some(cursor) = self.cursors.get_mut(usize::from(layer)) {
-                cursor.at = end;
+            let at = self.segment(layer, record)?.end();
+            Some(Event { at, layer })
+        };
+        match next {
+            Some(event) => self.sink(event),
+            None => {
+                self.pending = self.pending.saturating_sub(1);
+                if let Some(last) = self.event(self.pending).filter(|_| self.pending != 0) {
+                    self.sink(last);
+                }
             }
-            self.push(layer);
         }
-        Some(cursor.at)
+        Some(at)
     }
 
-    fn key(&self, slot: usize) -> u64 {
-        self.heap(slot)
-            .and_then(|layer| self.cursors.get(usize::from(layer)))
-            .map_or(u64::MAX, |cursor| cursor.at)
+    fn event(&self, place: usize) -> Option<Event> {
+        self.cursors.get(place).map(|cursor| cursor.event)
     }
 
-    fn heap(&self, slot: usize) -> Option<u8> {
-        self.cursors.get(slot).map(|cursor| cursor.heap)
-    }
-
-    fn swap(&mut self, a: usize, b: usize) {
-        if let (Some(x), Some(y)) = (self.heap(a), self.heap(b)) {
-            self.set(a, y);
-            self.set(b, x);
+    fn set(&mut self, place: usize, event: Event) {
+        if let Some(cursor) = self.cursors.get_mut(place) {
+            cursor.event = event;
         }
     }
 
-    fn set(&mut self, slot: usize, layer: u8) {
-        if let Some(cursor) = self.cursors.get_mut(slot) {
-            cursor.heap = layer;
-        }
-    }
-
-    fn push(&mut self, layer: u8) {
-        let mut slot = self.pending;
-        self.set(slot, layer);
-        // At most one event a layer is pending, so this stays below 255.
+    /// Adds an event to the heap.
+    fn push(&mut self, event: Event) {
+        let mut place = self.pending;
+        // At most one event a layer is pending, so this stays below 256.
         self.pending = self.pending.saturating_add(1);
-        while slot != 0 {
-            let parent = slot.saturating_sub(1) / 2;
-            if self.key(parent) <= self.key(slot) {
+        while place != 0 {
+            let above = place.saturating_sub(1) / 2;
+            match self.event(above) {
+                Some(parent) if parent.at > event.at => self.set(place, parent),
+                _ => break,
+            }
+            place = above;
+        }
+        self.set(place, event);
+    }
+
+    /// Puts an event in the place of the first one, and down to where it belongs.
+    fn sink(&mut self, event: Event) {
+        let mut place = 0usize;
+        loop {
+            let left = place.saturating_mul(2).saturating_add(1);
+            let heap = self.cursors.get(..self.pending).unwrap_or_default();
+            let (child, least) = match heap.get(left..).unwrap_or_default() {
+                [] => break,
+                [a, b, ..] if b.event.at < a.event.at => (left.saturating_add(1), b.event),
+                [a, ..] => (left, a.event),
+            };
+            if event.at <= least.at {
                 break;
             }
-            self.swap(parent, slot);
-            slot = parent;
+            self.set(place, least);
+            place = child;
         }
-    }
-
-    fn pop(&mut self) -> Option<u8> {
-        let last = self.pending.checked_sub(1)?;
-        let top = self.heap(0)?;
-        self.swap(0, last);
-        self.pending = last;
-
-        let mut slot = 0usize;
-        loop {
-            let left = slot.saturating_mul(2).saturating_add(1);
-            let right = left.saturating_add(1);
-            let mut least = slot;
-            if left < last && self.key(left) < self.key(least) {
-                least = left;
-            }
-            if right < last && self.key(right) < self.key(least) {
-                least = right;
-            }
-            if least == slot {
-                return Some(top);
-            }
-            self.swap(slot, least);
-            slot = least;
-        }
+        self.set(place, event);
     }
 }
 
@@ -209,13 +211,13 @@ impl<L: AsRef<[Segment]>> Iterator for Merge<'_, L> {
             let at = self.step()?;
             // Apply all events of this sector before looking at the winner, so that a record that
             // ends where the next one begins leaves no empty gap.
-            while self.pending != 0 && self.key(0) == at {
+            while self.pending != 0 && self.event(0).is_some_and(|event| event.at == at) {
                 self.step();
             }
             let winner = self
                 .active
                 .top()
-                .and_then(|layer| Some((layer, self.cursors.get(usize::from(layer))?.record)));
+                .and_then(|layer| Some((layer, self.record(layer)?)));
             if winner == self.winner {
                 continue;
             }

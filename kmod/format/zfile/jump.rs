@@ -16,6 +16,9 @@ pub const GROUP_BLOCKS: u64 = 32;
 
 const ENTRY_BYTES: usize = 4;
 
+/// Bytes of a group's entries on disk.
+const GROUP_BYTES: usize = GROUP_BLOCKS as usize * ENTRY_BYTES;
+
 /// Where [`GROUP_BLOCKS`] consecutive blocks are stored.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
@@ -34,6 +37,30 @@ impl Group {
             base: [base as u32, (base >> 32) as u32],
             ..Self::default()
         }
+    }
+
+    /// A whole group from its entries on disk, and the bytes of its blocks; [`None`] if any length
+    /// is impossible.
+    fn from_entries(
+        base: u64,
+        entries: &[u8; GROUP_BYTES],
+        lengths: Lengths,
+    ) -> Option<(Self, u64)> {
+        let mut group = Self::new(base);
+        let mut bytes = 0u64;
+        let (mut shortest, mut longest) = (u32::MAX, 0u32);
+        let places = group.low.iter_mut().zip(entries.chunks_exact(ENTRY_BYTES));
+        for (low, raw) in places {
+            let len = u32::from_le_bytes(raw.try_into().ok()?);
+            *low = len as u16;
+            // The first block ends up in the lowest bit.
+            group.wide = group.wide.wrapping_shr(1) | len.wrapping_shl(15) & (1 << 31);
+            // 32 lengths of 32 bits: no overflow.
+            bytes = bytes.wrapping_add(u64::from(len));
+            shortest = shortest.min(len);
+            longest = longest.max(len);
+        }
+        lengths.all(shortest, longest).then_some((group, bytes))
     }
 
     fn base(&self) -> u64 {
@@ -137,8 +164,30 @@ pub fn load_jump_table<S: ReadAt>(
         let chunk = buf.get_mut(..bytes).unwrap_or_default();
         src.read_exact_at(at, chunk)?;
         sum = crc.crc32c(sum, chunk);
-        for raw in chunk.chunks_exact(ENTRY_BYTES) {
-            let len = u32::from_le_bytes(raw.try_into().unwrap_or_default());
+        let mut chunk = &*chunk;
+        loop {
+            // Whole groups take a shorter way, as long as nothing is wrong with them.
+            let whole = chunk.split_first_chunk().filter(|_| {
+                next % GROUP_BLOCKS == 0 && blocks.saturating_sub(next) >= GROUP_BLOCKS
+            });
+            if let Some((entries, rest)) = whole {
+                if let Some((whole, bytes)) = Group::from_entries(position, entries, lengths) {
+                    let end = position.saturating_add(bytes);
+                    if end <= zfile.index_offset {
+                        sink(whole)?;
+                        position = end;
+                        at = at.saturating_add(GROUP_BYTES as u64);
+                        next = next.saturating_add(GROUP_BLOCKS);
+                        chunk = rest;
+                        continue;
+                    }
+                }
+            }
+            let Some((raw, rest)) = chunk.split_first_chunk() else {
+                break;
+            };
+            chunk = rest;
+            let len = u32::from_le_bytes(*raw);
             lengths.check(len, at)?;
             let slot = next % GROUP_BLOCKS;
             if slot == 0 {
@@ -185,6 +234,11 @@ impl Lengths {
             least: (zfile.crc_bytes() as u32).saturating_add(1),
             most: zfile.max_stored() as u32,
         }
+    }
+
+    /// Whether all lengths from the shortest to the longest are possible.
+    fn all(self, shortest: u32, longest: u32) -> bool {
+        self.least <= shortest && longest <= self.most
     }
 
     #[inline]
