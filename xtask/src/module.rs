@@ -118,10 +118,16 @@ impl Place {
                 bail!("{top} has no {name}: the module cannot be built");
             }
         }
-        let Some(debug) = kit.debug else {
-            return Place::lock(top);
-        };
-        let place = Place::lock(top.join("target/module").join(debug.name()))?;
+        match kit.debug {
+            None => Place::lock(top),
+            Some(debug) => Place::aside(debug.name()),
+        }
+    }
+
+    /// A directory of that name, for a build whose results are not those of the others.
+    pub(crate) fn aside(name: &str) -> Result<Place> {
+        let top = crate::checkout()?;
+        let place = Place::lock(top.join("target/module").join(name))?;
         copy::update(&top, &place.directory)?;
         Ok(place)
     }

@@ -14,10 +14,10 @@ mod lint;
 mod steps;
 
 use crate::kit::{Choice, Kit};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::ValueEnum;
 use std::process::ExitCode;
-use steps::{Count, Steps};
+use steps::{Count, Step, Steps, Work};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -72,11 +72,22 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     if wanted(Kind::Lint) {
         lint::module(&mut steps, kit.as_ref())?;
     }
-    if wanted(Kind::Host) {
-        host::run(&mut steps)?;
-    }
+    // What takes long and needs nothing of each other runs side by side, the longest first.
+    let mut works: Vec<(&str, Work<'_>)> = Vec::new();
+    let nothing = tempfile::tempdir()?;
+    let host = wanted(Kind::Host) && host::build(&mut steps)?;
     if wanted(Kind::Vm) {
-        guest::run(&mut steps, kit.as_ref(), &args.cases, args.verbose)?;
+        let suites = guest::suites(&mut steps, kit.as_ref(), &args.cases, nothing.path())?;
+        for suite in suites {
+            let kit = kit.as_ref().context("suites without a kit")?;
+            let name = suite.name;
+            let run = move |step: &Step| suite.run(step, kit, args.verbose);
+            works.push((name, Box::new(run)));
+        }
     }
+    if host {
+        works.push(("host tests", Box::new(host::tests)));
+    }
+    steps.side_by_side(works)?;
     Ok(steps.finish())
 }

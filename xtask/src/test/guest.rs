@@ -21,27 +21,34 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// The themes whose cases need the fixtures.
-const FIXTURES: &[&str] = &["fixtures", "dm_fixtures"];
+/// The themes of each boot, which run side by side and take about the same time; what is not named
+/// here goes to the last one.
+const BOOTS: &[(&str, &[&str])] = &[
+    ("cases of errors and lifecycle", &["errors", "lifecycle"]),
+    (FIXTURES, &["fixtures", "dm_fixtures"]),
+    ("other cases", &[]),
+];
+/// The boot whose cases need the fixtures.
+const FIXTURES: &str = "cases of fixtures";
 
 /// One boot of the machine.
-struct Suite {
-    name: &'static str,
-    /// What the guest sees at `/share`.
-    share: PathBuf,
+pub(super) struct Suite {
+    pub(super) name: &'static str,
+    spec: Spec,
     cases: Vec<String>,
 }
 
-/// Builds what the guest needs, boots it and runs the cases.
-pub(super) fn run(
+/// Builds what the guest needs, and says what is to be run in it. `nothing` is an empty directory
+/// that outlives the suites.
+pub(super) fn suites(
     steps: &mut Steps,
     kit: Option<&Kit>,
     patterns: &[String],
-    verbose: bool,
-) -> Result<()> {
+    nothing: &Path,
+) -> Result<Vec<Suite>> {
     let Some(kit) = kit else {
         steps.blocked("virtual machine", "the kernel kit");
-        return Ok(());
+        return Ok(Vec::new());
     };
     let module = lint::build_module(steps, kit)?;
     let mut files = Vec::new();
@@ -59,21 +66,49 @@ pub(super) fn run(
     })?;
     if module.is_none() || !programs {
         steps.blocked("virtual machine", "the module and the guest's programs");
-        return Ok(());
+        return Ok(Vec::new());
     }
-    let wanted: Vec<String> = all
-        .into_iter()
-        .filter(|name| patterns.is_empty() || patterns.iter().any(|part| name.contains(part)))
-        .collect();
-    if wanted.is_empty() {
+    all.retain(|name| patterns.is_empty() || patterns.iter().any(|part| name.contains(part)));
+    if all.is_empty() {
         bail!("no case matches {}", patterns.join(" "));
     }
-    let own = |name: &String| {
-        let theme = name.split("::").next();
-        theme.is_some_and(|theme| FIXTURES.contains(&theme))
-    };
-    let (with, without) = wanted.into_iter().partition(own);
-    suites(steps, kit, files, with, without, verbose)
+    let mut suites = Vec::new();
+    for (name, cases) in boots(all) {
+        // An empty directory: the guest writes to its copy.
+        let mut share = nothing.to_path_buf();
+        if name == FIXTURES {
+            match fixtures::find()? {
+                Ok(found) => share = found,
+                Err(reason) => {
+                    steps.remark(format!("SKIPPED fixtures: {reason}"));
+                    continue;
+                }
+            }
+        }
+        let spec = Spec {
+            share: Some(share),
+            files: files.clone(),
+            // Hours would do: a machine that is stuck is given up sooner.
+            timeout: Duration::from_secs(3600) * kit.slowness(),
+            ..Spec::default()
+        };
+        suites.push(Suite { name, spec, cases });
+    }
+    Ok(suites)
+}
+
+/// The cases of each boot that has some.
+fn boots(all: Vec<String>) -> Vec<(&'static str, Vec<String>)> {
+    let mut boots: Vec<_> = BOOTS.iter().map(|(name, _)| (*name, Vec::new())).collect();
+    for case in all {
+        let theme = case.split("::").next().unwrap_or_default();
+        let named = BOOTS.iter().position(|(_, themes)| themes.contains(&theme));
+        if let Some((_, cases)) = boots.get_mut(named.unwrap_or(BOOTS.len() - 1)) {
+            cases.push(case);
+        }
+    }
+    boots.retain(|(_, cases)| !cases.is_empty());
+    boots
 }
 
 /// The modules without debugging information, which an emulated machine takes long to load and
@@ -94,61 +129,14 @@ fn stripped(step: &Step, kit: &Kit, module: &Path) -> Result<Vec<(PathBuf, Strin
     Ok(files)
 }
 
-fn suites(
-    steps: &mut Steps,
-    kit: &Kit,
-    files: Vec<(PathBuf, String)>,
-    with_fixtures: Vec<String>,
-    without: Vec<String>,
-    verbose: bool,
-) -> Result<()> {
-    let mut suites = Vec::new();
-    let nothing = tempfile::tempdir()?;
-    if !with_fixtures.is_empty() {
-        match fixtures::find()? {
-            Ok(share) => suites.push(Suite {
-                name: "fixtures in the virtual machine",
-                share,
-                cases: with_fixtures,
-            }),
-            Err(reason) => steps.remark(format!("SKIPPED fixtures: {reason}")),
-        }
+impl Suite {
+    /// Boots a machine, runs the cases in it, and judges what they and the kernel said.
+    pub(super) fn run(self, step: &Step, kit: &Kit, verbose: bool) -> Result<Count> {
+        boot(step, kit, &self.spec, self.cases, verbose)
     }
-    if !without.is_empty() {
-        suites.push(Suite {
-            name: "cases in the virtual machine",
-            // An empty directory: the guest writes to its copy.
-            share: nothing.path().to_path_buf(),
-            cases: without,
-        });
-    }
-    for suite in suites {
-        let spec = Spec {
-            share: Some(suite.share.clone()),
-            files: files.clone(),
-            timeout: Duration::from_secs(900) * kit.slowness(),
-            ..Spec::default()
-        };
-        let mut shown = Vec::new();
-        steps.step(suite.name, |step| {
-            boot(step, kit, &spec, suite.cases, verbose, &mut shown)
-        })?;
-        for line in shown {
-            println!("{line}");
-        }
-    }
-    Ok(())
 }
 
-/// Boots a machine, runs the cases in it, and judges what they and the kernel said.
-fn boot(
-    step: &Step,
-    kit: &Kit,
-    spec: &Spec,
-    cases: Vec<String>,
-    verbose: bool,
-    shown: &mut Vec<String>,
-) -> Result<Count> {
+fn boot(step: &Step, kit: &Kit, spec: &Spec, cases: Vec<String>, verbose: bool) -> Result<Count> {
     let words: Vec<String> = cases
         .iter()
         .map(|name| run::quoted(name.as_ref()))
@@ -167,7 +155,7 @@ fn boot(
     };
     let report = vm.shut_down()?;
     let Output { results, .. } = output.into_inner();
-    let mut count = results.finish(shown);
+    let mut count = results.finish(step);
     if !left.is_empty() {
         println!("      what the kernel's own checks say at the end:");
         for line in &left {
@@ -212,5 +200,32 @@ impl Write for Sink<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_case_has_its_boot() {
+        let all = [
+            "errors::a",
+            "fixtures::b",
+            "new::c",
+            "lifecycle::d",
+            "dm_fixtures::e",
+        ];
+        let boots = boots(all.map(str::to_string).to_vec());
+        let found: Vec<_> = boots
+            .iter()
+            .map(|(name, cases)| (*name, cases.len()))
+            .collect();
+        let expected = [
+            ("cases of errors and lifecycle", 2),
+            (FIXTURES, 2),
+            ("other cases", 1),
+        ];
+        assert_eq!(found, expected);
     }
 }

@@ -6,31 +6,30 @@ use super::lint;
 use super::steps::{Count, Step, Steps};
 use anyhow::{bail, Context, Result};
 
-/// Builds and runs all tests of the workspace.
-pub(super) fn run(steps: &mut Steps) -> Result<()> {
+/// Builds all tests of the workspace; returns whether they can run.
+pub(super) fn build(steps: &mut Steps) -> Result<bool> {
     let built = steps.step("build of the host tests", |step| {
         let mut build = lint::cargo()?;
         step.run(build.args(["test", "--locked", "--workspace", "--no-run"]))?;
         Ok(Count::default())
     })?;
-    if built {
-        steps.step("host tests", tests)?;
-    } else {
+    if !built {
         steps.blocked("host tests", "their build");
     }
-    Ok(())
+    Ok(built)
 }
 
-fn tests(step: &Step) -> Result<Count> {
+/// Runs all tests of the workspace.
+pub(super) fn tests(step: &Step) -> Result<Count> {
     let mut test = lint::cargo()?;
     test.args(["test", "--locked", "--workspace", "--no-fail-fast"]);
     let (success, text) = step.try_run(&mut test)?;
     let count = sum(&text)?;
     for line in text.lines().filter(|line| is_failure(line)) {
-        println!("      {line}");
+        step.note(line.to_string());
     }
     if count.failed > 0 {
-        println!("      (whole log: {})", step.path().display());
+        step.note(format!("(whole log: {})", step.path().display()));
     }
     // A program that cannot be started or that dies has no summary.
     if !success && count.failed == 0 {

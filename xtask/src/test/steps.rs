@@ -2,13 +2,19 @@
 
 //! The steps of a test run: one line each, their sum, and a log of what their programs print.
 
-use crate::run;
+use crate::run as programs;
 use anyhow::{bail, Context, Result};
+use std::collections::VecDeque;
 use std::fs::{self, File};
 use std::io::{IsTerminal, Write};
+use std::num::NonZeroUsize;
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::time::Instant;
+use std::sync::mpsc::channel;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// Lines of a failed step's log that are shown.
 const TAIL: usize = 40;
@@ -39,6 +45,19 @@ pub(super) struct Steps {
 /// A step under way: where what its programs print goes.
 pub(super) struct Step {
     log: PathBuf,
+    /// Lines that come after the step's own.
+    notes: Mutex<Vec<String>>,
+}
+
+/// What a step does.
+pub(super) type Work<'a> = Box<dyn FnOnce(&Step) -> Result<Count> + Send + 'a>;
+
+/// A step that has ended.
+struct Done {
+    name: String,
+    step: Step,
+    time: Duration,
+    result: Result<Count>,
 }
 
 impl Steps {
@@ -65,26 +84,68 @@ impl Steps {
         name: &str,
         work: impl FnOnce(&Step) -> Result<Count>,
     ) -> Result<bool> {
-        let file = name.replace(|c: char| !c.is_ascii_alphanumeric(), "-") + ".log";
-        let step = Step {
-            log: self.logs.join(file),
-        };
-        File::create(&step.log).with_context(|| format!("cannot write {}", step.log.display()))?;
+        let step = self.begin(name)?;
         if std::io::stdout().is_terminal() {
             print!("      {name} …\r");
             std::io::stdout().flush()?;
         }
-        let begin = Instant::now();
-        let done = work(&step);
-        let time = shown_time(begin);
-        let good = matches!(done, Ok(Count { failed: 0, .. }));
+        Ok(self.end(run(name, step, work)))
+    }
+
+    /// Does steps side by side, as many at a time as there are processors, in the order in which
+    /// they are given; prints the line of each as it ends.
+    pub(super) fn side_by_side(&mut self, works: Vec<(&str, Work<'_>)>) -> Result<()> {
+        let mut waiting = VecDeque::new();
+        for (name, work) in works {
+            waiting.push_back((name, self.begin(name)?, work));
+        }
+        if std::io::stdout().is_terminal() {
+            let names: Vec<&str> = waiting.iter().map(|(name, ..)| *name).collect();
+            println!("      side by side: {} …", names.join(", "));
+        }
+        let waiting = Mutex::new(waiting);
+        let workers = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let (sender, ended) = channel();
+        thread::scope(|scope| {
+            for _ in 0..workers {
+                let (waiting, sender) = (&waiting, sender.clone());
+                scope.spawn(move || {
+                    let next = || locked(waiting).pop_front();
+                    while let Some((name, step, work)) = next() {
+                        let _ = sender.send(run(name, step, work));
+                    }
+                });
+            }
+            drop(sender);
+            for done in ended {
+                self.end(done);
+            }
+        });
+        Ok(())
+    }
+
+    fn begin(&self, name: &str) -> Result<Step> {
+        let file = name.replace(|c: char| !c.is_ascii_alphanumeric(), "-") + ".log";
+        let log = self.logs.join(file);
+        File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        Ok(Step {
+            log,
+            notes: Mutex::default(),
+        })
+    }
+
+    /// Prints the line of a step, and adds it to the sum. Returns whether all is well.
+    fn end(&mut self, done: Done) -> bool {
+        let Done { name, step, .. } = &done;
+        let time = shown_time(done.time);
+        let good = matches!(done.result, Ok(Count { failed: 0, .. }));
         let mark = if good { "ok   " } else { "FAIL " };
-        match done {
+        match &done.result {
             Ok(count) => {
-                self.total += count;
-                println!("{mark} {name}{} ({time})", shown_count(count));
+                self.total += *count;
+                println!("{mark} {name}{} ({time})", shown_count(*count));
                 if !good {
-                    self.failures.push(format!("{name}{}", shown_count(count)));
+                    self.failures.push(format!("{name}{}", shown_count(*count)));
                 }
             }
             Err(error) => {
@@ -95,7 +156,10 @@ impl Steps {
                 self.failures.push(format!("{name}: {error:#}"));
             }
         }
-        Ok(good)
+        for note in locked(&step.notes).iter() {
+            println!("        {note}");
+        }
+        good
     }
 
     /// Counts and prints a test that could not run because of one that failed.
@@ -120,7 +184,7 @@ impl Steps {
         for failure in &self.failures {
             println!("FAILED: {failure}");
         }
-        println!("time: {}", shown_time(self.begin));
+        println!("time: {}", shown_time(self.begin.elapsed()));
         let Count { passed, failed } = self.total;
         println!("{passed} passed, {failed} failed");
         ExitCode::from(u8::from(
@@ -136,6 +200,24 @@ impl Step {
         file.with_context(|| format!("cannot write {}", self.log.display()))
     }
 
+    #[cfg(test)]
+    pub(super) fn without_log() -> Step {
+        Step {
+            log: PathBuf::from("/dev/null"),
+            notes: Mutex::default(),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn notes(&self) -> Vec<String> {
+        locked(&self.notes).clone()
+    }
+
+    /// Has a line printed after the step's own.
+    pub(super) fn note(&self, line: String) {
+        locked(&self.notes).push(line);
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.log
     }
@@ -143,10 +225,10 @@ impl Step {
     /// Runs a program, its output to the log; returns whether it succeeded, and all of the log.
     pub(super) fn try_run(&self, command: &mut Command) -> Result<(bool, String)> {
         let mut log = self.log()?;
-        writeln!(log, "+ {}", run::shown(command))?;
+        writeln!(log, "+ {}", programs::shown(command))?;
         command.stdin(Stdio::null());
         command.stdout(log.try_clone()?).stderr(log);
-        let status = run::status(command)?;
+        let status = programs::status(command)?;
         let bytes = fs::read(&self.log)?;
         let text = String::from_utf8_lossy(&bytes).into_owned();
         Ok((status.success(), text))
@@ -156,7 +238,7 @@ impl Step {
     pub(super) fn run(&self, command: &mut Command) -> Result<String> {
         match self.try_run(command)? {
             (true, text) => Ok(text),
-            (false, _) => bail!("{} failed", run::shown(command)),
+            (false, _) => bail!("{} failed", programs::shown(command)),
         }
     }
 
@@ -174,8 +256,24 @@ impl Step {
     }
 }
 
-fn shown_time(begin: Instant) -> String {
-    let seconds = begin.elapsed().as_secs_f32();
+/// Does a step's work, which may panic and is then no better than a failure.
+fn run(name: &str, step: Step, work: impl FnOnce(&Step) -> Result<Count>) -> Done {
+    let begin = Instant::now();
+    let result = catch_unwind(AssertUnwindSafe(|| work(&step)));
+    Done {
+        name: name.to_string(),
+        step,
+        time: begin.elapsed(),
+        result: result.unwrap_or_else(|_| bail!("the step panicked")),
+    }
+}
+
+fn locked<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
+    value.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn shown_time(time: Duration) -> String {
+    let seconds = time.as_secs_f32();
     if seconds < 60.0 {
         format!("{seconds:.1} s")
     } else {
@@ -198,6 +296,45 @@ fn shown_count(count: Count) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn steps(logs: &Path) -> Steps {
+        Steps {
+            logs: logs.to_path_buf(),
+            begin: Instant::now(),
+            total: Count::default(),
+            failures: Vec::new(),
+            remarks: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn steps_side_by_side_are_added_whatever_becomes_of_them() {
+        let logs = tempfile::tempdir().unwrap();
+        let mut steps = steps(logs.path());
+        let count = |passed, failed| Count { passed, failed };
+        let works: Vec<(&str, Work<'_>)> = vec![
+            ("good", Box::new(move |_: &Step| Ok(count(3, 0)))),
+            ("bad", Box::new(move |_: &Step| Ok(count(2, 1)))),
+            ("stopped", Box::new(|_: &Step| bail!("no more"))),
+            ("also good", Box::new(move |_: &Step| Ok(count(4, 0)))),
+        ];
+        steps.side_by_side(works).unwrap();
+        assert_eq!(steps.total, count(9, 2));
+        steps.failures.sort();
+        assert_eq!(
+            steps.failures,
+            ["bad: 2 passed, 1 failed", "stopped: no more"]
+        );
+    }
+
+    #[test]
+    fn a_step_that_is_not_run_is_a_failure() {
+        let logs = tempfile::tempdir().unwrap();
+        let mut steps = steps(logs.path());
+        assert!(steps.step("good", |_| Ok(Count::default())).unwrap());
+        steps.blocked("other", "the first");
+        assert_eq!(steps.total.failed, 1);
+    }
 
     #[test]
     fn a_step_without_tests_shows_no_count() {

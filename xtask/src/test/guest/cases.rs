@@ -2,7 +2,7 @@
 
 //! What the guest's program prints, line by line, against the cases that it was told to run.
 
-use super::super::steps::Count;
+use super::super::steps::{Count, Step};
 use std::collections::BTreeMap;
 
 /// Results as they come in.
@@ -54,10 +54,8 @@ impl Results {
         let theme = name.split("::").next().unwrap_or_default().to_string();
         *self.seconds.entry(theme).or_default() += seconds;
         if !passed {
-            println!("      {line}");
-            for said in &self.said {
-                println!("      | {said}");
-            }
+            // In one piece: other boots print as well.
+            println!("      {line}{}", self.words());
         } else if self.verbose {
             println!("      {line}");
         }
@@ -66,8 +64,14 @@ impl Results {
         self.cases.insert(name.to_string(), Some(passed));
     }
 
-    /// The sum; a case without a result has failed. Adds a line for each theme to `shown`.
-    pub(super) fn finish(self, shown: &mut Vec<String>) -> Count {
+    /// What was said since the last result, to be shown below a line.
+    fn words(&self) -> String {
+        let said = self.said.iter().map(|said| format!("\n      | {said}"));
+        said.collect()
+    }
+
+    /// The sum, with a note to the step for each theme. A case without a result has failed.
+    pub(super) fn finish(self, step: &Step) -> Count {
         let mut total = Count::default();
         let mut themes: BTreeMap<&str, Count> = BTreeMap::new();
         for (name, passed) in &self.cases {
@@ -84,18 +88,17 @@ impl Results {
             }
         }
         if self.cases.values().any(Option::is_none) {
-            for said in &self.said {
-                println!("      | {said}");
-            }
+            println!("      the last words of the guest:{}", self.words());
         }
-        for (theme, count) in themes {
+        for (theme, Count { passed, failed }) in themes {
             let seconds = self.seconds.get(theme).copied().unwrap_or_default();
-            let Count { passed, failed } = count;
-            shown.push(format!(
-                "        {theme}: {passed} passed, {failed} failed ({seconds:.1} s)"
+            step.note(format!(
+                "{theme}: {passed} passed, {failed} failed ({seconds:.1} s)"
             ));
         }
-        shown.extend(self.notes.iter().map(|note| format!("        {note}")));
+        for note in self.notes {
+            step.note(note);
+        }
         total
     }
 }
@@ -123,8 +126,8 @@ mod tests {
         for piece in output {
             results.take(piece.as_bytes());
         }
-        let mut shown = Vec::new();
-        (results.finish(&mut shown), shown)
+        let step = Step::without_log();
+        (results.finish(&step), step.notes())
     }
 
     #[test]
@@ -142,7 +145,7 @@ mod tests {
                 failed: 1
             }
         );
-        assert_eq!(shown, ["        a: 1 passed, 1 failed (1.8 s)"]);
+        assert_eq!(shown, ["a: 1 passed, 1 failed (1.8 s)"]);
     }
 
     #[test]
@@ -164,6 +167,6 @@ mod tests {
     #[test]
     fn notes_come_after_the_themes() {
         let (_, shown) = results(&["a::x"], &["note 3 of 4\nok   a::x (0.00 s)\n"]);
-        assert_eq!(shown[1], "        3 of 4");
+        assert_eq!(shown[1], "3 of 4");
     }
 }
