@@ -7,18 +7,26 @@
 //! finds have to be the last generation's.
 
 use crate::kit::Kit;
-use crate::run::{self, Log};
-use crate::vm::{self, program, Spec};
+use crate::run::Log;
+use crate::vm::{self, program, Ended, Spec, Vm};
 use crate::{cache, module};
 use anyhow::{bail, Context, Result};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {}
+
+/// What each generation is.
+const STORY: [&str; 3] = [
+    "A directory becomes an ext4 file system in a layer, as a registry carries it.",
+    "Some files change: the second layer holds only what is different.",
+    "A file more, a file less: the third layer.",
+];
 
 /// How each layer is stored, bottom first: the engine reads any mixture.
 const LAYERS: [(&str, &[&str]); 3] = [
@@ -27,24 +35,15 @@ const LAYERS: [(&str, &[&str]); 3] = [
     ("site.plain", &["--format", "plain"]),
 ];
 
-/// What the guest runs; each command is shown before it runs.
-const SCRIPT: &str = r#"
-run() { echo "guest# $*"; "$@" || exit 1; }
-run cd /
-run insmod /vbd.ko backfile=/share/base.tar,/share/update.zst,/share/site.plain
-run blockdev --report /dev/vbd0
-run mount -o ro /dev/vbd0 /mnt
-run ls -lR /mnt/etc /mnt/srv
-run cat /mnt/etc/motd
-run cd /mnt
-run sha256sum -c /share/SHA256SUMS
-find . -type f | sort > /tmp/found
-cut -c 67- /share/SHA256SUMS | sort > /tmp/written
-run cmp /tmp/found /tmp/written
-run cd /
-run umount /mnt
-run rmmod vbd
-"#;
+/// What the guest runs before its files are compared, and after.
+const BEFORE: [&str; 5] = [
+    "insmod /vbd.ko backfile=/share/base.tar,/share/update.zst,/share/site.plain",
+    "blockdev --report /dev/vbd0",
+    "mount -o ro /dev/vbd0 /mnt",
+    "ls -lR /mnt/etc /mnt/var",
+    "cat /mnt/etc/motd",
+];
+const AFTER: [&str; 2] = ["umount /mnt", "rmmod vbd"];
 
 /// `cargo xtask demo`.
 pub(crate) fn main(_: &Args) -> Result<ExitCode> {
@@ -66,39 +65,79 @@ pub(crate) fn main(_: &Args) -> Result<ExitCode> {
     let tree = place.path().join("tree");
     fs::create_dir(&share)?;
     fs::create_dir(&tree)?;
-    for (number, (name, options)) in LAYERS.iter().enumerate() {
-        let step = format!(
-            "write layer {number}, {name}: vbdctl create {}",
-            options.join(" ")
-        );
-        log.step(&step, || {
-            write_generation(&tree, number)?;
-            make_layer(&kit, place.path(), &vbdctl, number, &log)
-        })?;
+    for (number, what) in STORY.iter().enumerate() {
+        println!("\n# {what}");
+        write_generation(&tree, number)?;
+        make_layer(&kit, place.path(), &vbdctl, number, &log)?;
     }
-    let sums = sums(&kit, &tree)?;
-    let count = sums.lines().count();
-    fs::write(share.join("SHA256SUMS"), sums)?;
+    let written = read_tree(&tree)?;
 
-    eprintln!("demo: boot the stock kernel {}", kit.release);
+    println!("\n# Debian's own kernel {} stacks them.", kit.release);
     let spec = Spec {
         share: Some(share),
         files,
         ..Spec::default()
     };
-    let outcome = vm::run(&kit, &spec, SCRIPT, &mut io::stdout(), &mut io::stderr())?;
-    if outcome.code() != 0 {
-        outcome.report.show();
-        bail!(
-            "the demonstration failed (the guest's status is {})",
-            outcome.code()
-        );
+    let mut vm = vm::boot(&kit, &spec)?;
+    let compared = in_guest(&mut vm, &written);
+    let report = vm.shut_down()?;
+    if compared.is_err() || !report.complaints.is_empty() {
+        report.show();
+    }
+    let bytes = compared?;
+    if !report.complaints.is_empty() {
+        bail!("the guest's kernel complained");
     }
     println!(
-        "demo: all {count} files, read from /dev/vbd0, are the ones that were written ({:.0} s)",
+        "\ndemo: {} files of {bytes} bytes, read from /dev/vbd0, are byte by byte what was written \
+         ({:.0} s)",
+        written.len(),
         begin.elapsed().as_secs_f32()
     );
     Ok(ExitCode::SUCCESS)
+}
+
+/// Attaches and mounts the layers in the guest, and compares what is there with what was written.
+/// Returns the number of bytes.
+fn in_guest(vm: &mut Vm, written: &BTreeMap<String, Vec<u8>>) -> Result<usize> {
+    for command in BEFORE {
+        println!("guest# {command}");
+        guest(vm, command, &mut io::stdout())?;
+    }
+    println!("\n# Every file comes back to the host, to be compared with what was written.");
+    let mut list = Vec::new();
+    guest(vm, "cd /mnt && find . -type f", &mut list)?;
+    let list = String::from_utf8(list).context("a file name is not text")?;
+    let found: BTreeSet<&str> = list.lines().collect();
+    let names: BTreeSet<&str> = written.keys().map(String::as_str).collect();
+    if found != names {
+        bail!("the mounted file system has the files {found:?}, and {names:?} were written");
+    }
+    let mut total = 0;
+    for (name, content) in written {
+        let mut bytes = Vec::new();
+        let command = format!("cat /mnt/{}", name.trim_start_matches("./"));
+        println!("guest# {command} | compare ({} bytes)", content.len());
+        guest(vm, &command, &mut bytes)?;
+        if bytes != *content {
+            let at = bytes.iter().zip(content).position(|(a, b)| a != b);
+            bail!("{name} differs from what was written, from byte {at:?} on");
+        }
+        total += bytes.len();
+    }
+    for command in AFTER {
+        println!("guest# {command}");
+        guest(vm, command, &mut io::stdout())?;
+    }
+    Ok(total)
+}
+
+/// Runs a command in the guest that has to succeed.
+fn guest(vm: &mut Vm, command: &str, output: &mut dyn Write) -> Result<()> {
+    match vm.exec(command, output, &mut io::stderr())? {
+        Ended::Status(0) => Ok(()),
+        ended => bail!("in the guest: {command}: {ended:?}"),
+    }
 }
 
 /// Turns generation `number - 1` of the tree into generation `number`.
@@ -116,7 +155,7 @@ fn write_generation(tree: &Path, number: usize) -> Result<()> {
     match number {
         0 => {
             write("etc/motd", "Layer 0 says hello.\n")?;
-            write("etc/obsolete.conf", "A later layer removes this file.\n")?;
+            write("var/obsolete.conf", "A later layer removes this file.\n")?;
             write("usr/lib/base.txt", &text("base", 100_000))?;
         }
         1 => {
@@ -128,8 +167,8 @@ fn write_generation(tree: &Path, number: usize) -> Result<()> {
                 "etc/motd",
                 "Layer 2 says hello, on top of layers 1 and 0.\n",
             )?;
-            write("srv/index.html", "<h1>Served from /dev/vbd0</h1>\n")?;
-            fs::remove_file(tree.join("etc/obsolete.conf"))?;
+            write("var/www/index.html", "<h1>Served from /dev/vbd0</h1>\n")?;
+            fs::remove_file(tree.join("var/obsolete.conf"))?;
         }
     }
     Ok(())
@@ -139,22 +178,40 @@ fn write_generation(tree: &Path, number: usize) -> Result<()> {
 /// vbdctl runs in the kit, whose mkfs.ext4 it calls.
 fn make_layer(kit: &Kit, place: &Path, vbdctl: &Path, number: usize, log: &Log) -> Result<()> {
     let programs = vbdctl.parent().context("vbdctl has no directory")?;
-    let mut command = kit.command(&[place, programs], &place.join("share"), vbdctl);
+    let share = place.join("share");
+    let mut command = kit.command(&[place, programs], &share, vbdctl);
     let (name, options) = LAYERS[number];
     // All generations have one size, or the device would change its size with each layer.
-    command
-        .args(["create", "--fs", "ext4", "--size", "64M"])
-        .args(options);
-    for (below, _) in &LAYERS[..number] {
-        command.args(["--base", below]);
+    let mut arguments = vec!["create", "--fs", "ext4", "--size", "64M"];
+    arguments.extend(options);
+    let below: Vec<&str> = LAYERS[..number].iter().map(|(name, _)| *name).collect();
+    let below = below.join(",");
+    if number > 0 {
+        arguments.extend(["--base", &below]);
     }
-    log.run(command.arg(place.join("tree")).arg(name))
+    println!("$ vbdctl {} tree {name}", arguments.join(" "));
+    log.run(command.args(&arguments).arg(place.join("tree")).arg(name))?;
+    let size = fs::metadata(share.join(name))?.len();
+    println!("{name}: {size} bytes");
+    Ok(())
 }
 
-/// The digests of all files of a tree, as `sha256sum -c` reads them.
-fn sums(kit: &Kit, tree: &Path) -> Result<String> {
-    let mut command = kit.command(&[tree], tree, "find");
-    run::stdout(command.args([".", "-type", "f", "-exec", "sha256sum", "{}", "+"]))
+/// All files of a tree, by their names in it as `find .` prints them.
+fn read_tree(tree: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
+    let mut files = BTreeMap::new();
+    let mut waiting = vec![tree.to_path_buf()];
+    while let Some(directory) = waiting.pop() {
+        for entry in fs::read_dir(&directory)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                waiting.push(path);
+            } else {
+                let name = format!("./{}", path.strip_prefix(tree)?.display());
+                files.insert(name, fs::read(&path)?);
+            }
+        }
+    }
+    Ok(files)
 }
 
 #[cfg(test)]
@@ -173,8 +230,15 @@ mod tests {
                 motd()
             );
         }
-        assert!(!tree.path().join("etc/obsolete.conf").exists());
-        assert!(tree.path().join("usr/lib/base.txt").exists());
+        assert!(!tree.path().join("var/obsolete.conf").exists());
+        let files: Vec<String> = read_tree(tree.path()).unwrap().into_keys().collect();
+        let expected = [
+            "./etc/motd",
+            "./usr/lib/base.txt",
+            "./usr/lib/update.txt",
+            "./var/www/index.html",
+        ];
+        assert_eq!(files, expected);
     }
 
     #[test]
@@ -183,6 +247,6 @@ mod tests {
             .iter()
             .map(|(name, _)| format!("/share/{name}"))
             .collect();
-        assert!(SCRIPT.contains(&format!("backfile={}\n", names.join(","))));
+        assert!(BEFORE[0].ends_with(&format!("backfile={}", names.join(","))));
     }
 }
