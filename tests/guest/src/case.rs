@@ -6,6 +6,7 @@
 //! Cases run one after another in one machine, so each leaves it as it found it.
 
 use crate::cases;
+use crate::leftovers;
 use std::panic::catch_unwind;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -56,6 +57,11 @@ fn run(patterns: &[String], wanted: impl Fn(&str) -> bool) -> ExitCode {
     for (name, case) in all().filter(|(name, _)| wanted(name)) {
         let begin = Instant::now();
         let good = catch_unwind(case.run).is_ok();
+        let left = leftovers::remove();
+        if !left.is_empty() {
+            println!("left behind: {}", left.join("; "));
+        }
+        let good = good && left.is_empty();
         let seconds = begin.elapsed().as_secs_f32();
         println!(
             "{} {name} ({seconds:.2} s)",

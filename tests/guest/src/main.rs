@@ -11,6 +11,7 @@ mod case;
 mod cases;
 mod frame;
 mod init;
+mod leftovers;
 mod modules;
 
 use std::process::ExitCode;

@@ -20,20 +20,14 @@ macro_rules! compressed {
 pub(super) const COMPRESSED: &[Case] = compressed! {
         lz4_512: "lz4" "512";
         lz4_1k: "lz4" "1K";
-        lz4_2k: "lz4" "2K";
-        lz4_4k: "lz4" "4K";
-        lz4_8k: "lz4" "8K";
-        lz4_16k: "lz4" "16K";
-        lz4_32k: "lz4" "32K";
-        lz4_64k: "lz4" "64K";
+            lz4_4k: "lz4" "4K";
+            lz4_16k: "lz4" "16K";
+            lz4_64k: "lz4" "64K";
         zstd_512: "zstd" "512";
         zstd_1k: "zstd" "1K";
-        zstd_2k: "zstd" "2K";
-        zstd_4k: "zstd" "4K";
-        zstd_8k: "zstd" "8K";
-        zstd_16k: "zstd" "16K";
-        zstd_32k: "zstd" "32K";
-        zstd_64k: "zstd" "64K";
+            zstd_4k: "zstd" "4K";
+            zstd_16k: "zstd" "16K";
+            zstd_64k: "zstd" "64K";
 };
 
 /// What is special about sizes and contents.
