@@ -172,7 +172,7 @@ impl Vm {
         loop {
             let left = limit.saturating_duration_since(Instant::now());
             match self.frames.recv_timeout(left.min(SILENCE)) {
-                Err(RecvTimeoutError::Disconnected) => return Err("the machine stopped".into()),
+                Err(RecvTimeoutError::Disconnected) => return Err(self.last_words()),
                 // Output may come for ever, so the limit holds for it as well.
                 _ if limit <= Instant::now() => {
                     self.dump();
@@ -185,6 +185,24 @@ impl Vm {
                 Ok((Kind::Heartbeat, _)) => self.watch()?,
                 Ok(frame) => return Ok(frame),
             }
+        }
+    }
+
+    /// Why a machine that nobody ended has ended, as far as it is known.
+    fn last_words(&mut self) -> String {
+        let limit = Instant::now() + FAREWELL;
+        let mut words = "the machine stopped".to_string();
+        while Instant::now() < limit {
+            if let Ok(Some(status)) = self.qemu.try_wait() {
+                words = format!("{words} ({status})");
+                break;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        let said = fs::read_to_string(self.place.qemu()).unwrap_or_default();
+        match said.lines().last() {
+            Some(line) => format!("{words}: {line}"),
+            None => words,
         }
     }
 
