@@ -33,9 +33,6 @@ pub(crate) struct MakeArgs {
 pub(crate) struct BuildArgs {
     #[command(flatten)]
     choice: Choice,
-    /// Fail when anything warns
-    #[arg(long)]
-    deny_warnings: bool,
     /// Show the compiler command lines
     #[arg(long, short)]
     verbose: bool,
@@ -65,12 +62,8 @@ pub(crate) fn build_main(args: &BuildArgs) -> Result<ExitCode> {
     if args.verbose {
         command.arg("V=1");
     }
-    if args.deny_warnings {
-        // What warns is not made at all, so it warns again the next time.
-        command.arg("W=e");
-    }
     let warnings = run_watched(&mut command)?;
-    if args.deny_warnings && warnings > 0 {
+    if warnings > 0 {
         bail!("the module's build warned {warnings} times, and warnings are denied");
     }
     println!("{}", place.made()?.display());
@@ -159,6 +152,8 @@ pub(crate) fn make(kit: &Kit, directory: &Path) -> Command {
     // A named pipe would be named by process number, and every kit's programs are numbered from 1.
     command.arg("--jobserver-style=pipe");
     command.arg(format!("KDIR={}", kit.kdir()));
+    // What warns is not made at all, so it warns again the next time.
+    command.arg("W=e");
     command.args(kit.make_arguments());
     command
 }

@@ -79,6 +79,10 @@ pub(crate) struct Args {
     command: Vec<OsString>,
 }
 
+/// All that QEMU can emulate, but for the promises that make the kernel copy and clear with string
+/// instructions of single bytes: those the emulator takes one by one.
+pub(crate) const WORDWISE: &str = "max,-erms,-fsrm,-fsrs,-fzrm";
+
 /// A disk that the guest gets besides the shared directory.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Disk {
@@ -103,6 +107,8 @@ pub(crate) struct Plugin {
 pub(crate) struct Spec {
     pub(crate) memory_mib: u32,
     pub(crate) processors: u32,
+    /// QEMU's name of the processor's model, where it is emulated.
+    pub(crate) emulated: &'static str,
     /// Longest time that one command may take.
     pub(crate) timeout: Duration,
     /// Longest time that the boot may take.
@@ -127,6 +133,7 @@ impl Default for Spec {
         Spec {
             memory_mib: 1024,
             processors: 2,
+            emulated: WORDWISE,
             timeout: Duration::from_secs(600),
             boot_timeout: Duration::from_secs(60),
             append: String::new(),

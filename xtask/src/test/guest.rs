@@ -109,8 +109,8 @@ fn boots(all: Vec<String>) -> Vec<(&'static str, Vec<String>)> {
     boots
 }
 
-/// The modules without debugging information, which an emulated machine takes long to load and
-/// nobody there looks at. `module` is the path of `vbd.ko`.
+/// The modules without debugging information and without that of BPF, which an emulated machine takes
+/// long to load and nobody there looks at. `module` is the path of `vbd.ko`.
 fn stripped(step: &Step, kit: &Kit, module: &Path) -> Result<Vec<(PathBuf, String)>> {
     let from = module.parent().context("the module lies in no directory")?;
     let to = step
@@ -120,7 +120,9 @@ fn stripped(step: &Step, kit: &Kit, module: &Path) -> Result<Vec<(PathBuf, Strin
     let mut files = Vec::new();
     for name in ["vbd.ko", "vbd_dm.ko"] {
         let mut strip = kit.command(&[from, to], from, "strip");
-        strip.args(["--strip-debug", "-o"]).arg(to.join(name));
+        strip
+            .args(["--strip-debug", "--remove-section=.BTF*", "-o"])
+            .arg(to.join(name));
         step.run(strip.arg(name))?;
         files.push((to.join(name), format!("/{name}")));
     }

@@ -56,7 +56,7 @@ pub(super) fn module(steps: &mut Steps, kit: Option<&Kit>) -> Result<()> {
         // it is made again when the sources change, or when it warned and was not made at all.
         let place = module::Place::aside("clippy")?;
         let mut make = module::make(kit, &place.directory);
-        let text = step.run(make.args(["modules", "CLIPPY=1", "W=e"]))?;
+        let text = step.run(make.args(["modules", "CLIPPY=1"]))?;
         deny_warnings(&text)
     })?;
     Ok(())
@@ -67,7 +67,7 @@ pub(super) fn build_module(steps: &mut Steps, kit: &Kit) -> Result<Option<PathBu
     let mut made = None;
     steps.step("build of the modules", |step| {
         let place = module::Place::of(kit)?;
-        let text = step.run(module::make(kit, &place.directory).arg("W=e"))?;
+        let text = step.run(&mut module::make(kit, &place.directory))?;
         let module = place.made()?;
         deny_warnings(&text)?;
         made = Some(module);

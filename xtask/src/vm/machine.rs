@@ -64,7 +64,11 @@ pub(super) fn command(kit: &Kit, spec: &Spec, place: &Place, accel: Accel, line:
             &format!("file={file}{}", arguments.collect::<String>()),
         );
     }
-    option("-cpu", "max");
+    let model = match accel {
+        Accel::Kvm => "max",
+        Accel::Emulation => spec.emulated,
+    };
+    option("-cpu", model);
     option("-smp", &spec.processors.to_string());
     option("-m", &spec.memory_mib.to_string());
     option("-display", "none");
@@ -72,6 +76,10 @@ pub(super) fn command(kit: &Kit, spec: &Spec, place: &Place, accel: Accel, line:
     option("-initrd", &place.initramfs().display().to_string());
     // A panic resets the machine at once, which ends QEMU with -no-reboot.
     let mut words = "console=ttyS0 panic=-1 oops=panic".to_string();
+    if accel == Accel::Emulation {
+        // A processor that waits in MWAIT is one that spins under emulation.
+        words += " idle=halt";
+    }
     match line {
         Line::Frames => {
             words += " loglevel=5";
