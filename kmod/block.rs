@@ -11,7 +11,7 @@ use crate::cache::{BlockCache, CachedLayer};
 use crate::codec::Codecs;
 use crate::error::Fault;
 use crate::format::checksum::BLOCK_CRC_BYTES;
-use crate::format::zfile::{self, Algorithm, JumpTable, Output, Run, ZFile};
+use crate::format::zfile::{self, Algorithm, Group, JumpTable, Output, Run, ZFile};
 use crate::format::{self, ReadAt, Rule, Window};
 use crate::stats::Stats;
 use crate::sys::crc::Crc32c;
@@ -56,7 +56,7 @@ pub(crate) struct Blocks {
     layer: u8,
     backing: Window<Backing>,
     pub(crate) zfile: ZFile,
-    table: KVVec<zfile::Group>,
+    table: KVVec<Group>,
     /// Where decoded blocks are kept for other reads, if anywhere.
     cache: Option<CachedLayer>,
 }
@@ -132,8 +132,10 @@ impl Blocks {
         buf: &mut [u8],
     ) -> Result<Self, Fault> {
         let mut table = KVVec::new();
-        zfile::load_jump_table(&backing, &zfile, &Crc32c, buf, |group| {
-            Ok(table.push(group, GFP_KERNEL)?)
+        zfile::load_jump_table(&backing, &zfile, &Crc32c, buf, |count, fill| {
+            let begin = table.len();
+            table.resize(begin.saturating_add(count), Group::default(), GFP_KERNEL)?;
+            fill(table.get_mut(begin..).unwrap_or_default())
         })?;
         Ok(Self {
             layer,

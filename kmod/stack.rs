@@ -104,7 +104,7 @@ impl Stack {
             0 => lsmt::virtual_size(opened.iter().map(|layer| layer.lsmt.virtual_size))?,
             size => size,
         };
-        let map = Map::Merged(merge(&opened)?);
+        let map = Map::Merged(merge(&opened, records)?);
         let mut layers = KVec::with_capacity(count, GFP_KERNEL)?;
         for layer in opened {
             layers.push(layer.layer, GFP_KERNEL)?;
@@ -279,18 +279,24 @@ impl Stack {
     }
 }
 
-/// Merges the layers' indexes into memory of just the right size.
-fn merge(opened: &[Opened]) -> Result<KVVec<Segment>, Fault> {
+/// Merges the layers' indexes.
+fn merge(opened: &[Opened], records: usize) -> Result<KVVec<Segment>, Fault> {
     let mut indexes = KVec::with_capacity(opened.len(), GFP_KERNEL)?;
     for layer in opened {
         indexes.push(&layer.index[..], GFP_KERNEL)?;
     }
     let mut cursors = KVec::from_elem(Cursor::default(), indexes.len(), GFP_KERNEL)?;
-    let count = Merge::new(&indexes, &mut cursors)?.count();
-    lsmt::check_records(count)?;
-    let mut merged = KVVec::with_capacity(count, GFP_KERNEL)?;
+    // As many as there are when nothing overlaps. Records that are hidden leave room, and cut ones
+    // take more; room to spare is given back.
+    let mut merged = KVVec::with_capacity(records, GFP_KERNEL)?;
     for segment in Merge::new(&indexes, &mut cursors)? {
         merged.push(segment, GFP_KERNEL)?;
+        lsmt::check_records(merged.len())?;
+    }
+    if merged.len() < merged.capacity() / 5 * 4 {
+        let mut fitting = KVVec::with_capacity(merged.len(), GFP_KERNEL)?;
+        fitting.extend_from_slice(&merged, GFP_KERNEL)?;
+        merged = fitting;
     }
     Ok(merged)
 }

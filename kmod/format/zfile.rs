@@ -12,5 +12,7 @@ pub use self::header::{
     inspect, probe, Algorithm, Header, ZFile, FLAG_DATA_FILE, FLAG_DIGEST, FLAG_HEADER,
     FLAG_OVERWRITTEN, FLAG_SEALED, HEADER_BYTES, MAGIC0, MAGIC1,
 };
-pub use self::jump::{check_length, load_jump_table, Group, JumpTable, Stored, GROUP_BLOCKS};
+pub use self::jump::{
+    check_length, load_jump_table, Filler, Group, JumpTable, Stored, GROUP_BLOCKS,
+};
 pub use self::lz4::check_lz4;

@@ -9,7 +9,7 @@ use vbd_format::lsmt::{find, PieceKind, Pieces, Segment};
 use vbd_format::zfile::{load_jump_table, probe, Group, JumpTable, ZFile};
 use vbd_tests_host::crc::RawCrc;
 use vbd_tests_host::mem::Mem;
-use vbd_tests_host::open::merge;
+use vbd_tests_host::open::{groups_into, merge};
 use vbd_tests_host::rng::Rng;
 use vbdctl::image::{create, Compression, Options, Source};
 
@@ -108,11 +108,8 @@ fn write(raw: &Path, layer: &Path, jobs: usize) {
 fn load(file: &Mem, buffer: &mut [u8]) -> (ZFile, Vec<Group>) {
     let zfile = probe(file, &RawCrc).expect("a header").expect("a ZFile");
     let mut groups = Vec::new();
-    let sink = |group| {
-        groups.push(group);
-        Ok(())
-    };
-    load_jump_table(file, &zfile, &RawCrc, buffer, sink).expect("a table");
+    let more = groups_into(&mut groups);
+    load_jump_table(file, &zfile, &RawCrc, buffer, more).expect("a table");
     (zfile, groups)
 }
 

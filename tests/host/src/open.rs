@@ -7,7 +7,7 @@ use crate::crc::RawCrc;
 use crate::mem::Mem;
 use vbd_format::lsmt::{self, Cursor, Lsmt, Merge, PieceKind, Pieces, Segment};
 use vbd_format::tar::{self, Wrapper};
-use vbd_format::zfile::{self, Group, JumpTable, ZFile};
+use vbd_format::zfile::{self, Filler, Group, JumpTable, ZFile};
 use vbd_format::{Error, ReadAt, Rule, Window};
 
 /// The LSMT bytes of a layer, compressed or not.
@@ -69,6 +69,17 @@ impl<S> AsRef<[Segment]> for Layer<S> {
     }
 }
 
+/// What `load_jump_table` needs to put all groups into a vector.
+pub fn groups_into<E>(
+    groups: &mut Vec<Group>,
+) -> impl FnMut(usize, &mut Filler<'_, E>) -> Result<(), E> + '_ {
+    |count, fill| {
+        let begin = groups.len();
+        groups.resize(begin + count, Group::default());
+        fill(&mut groups[begin..])
+    }
+}
+
 /// Opens a layer; `room` is the size of the buffer that index and jump table go through.
 pub fn layer_with<S: ReadAt>(src: S, room: usize) -> Result<Layer<S>, S::Error> {
     let mut buf = vec![0u8; room];
@@ -77,10 +88,8 @@ pub fn layer_with<S: ReadAt>(src: S, room: usize) -> Result<Layer<S>, S::Error> 
         None => Payload::Plain(window),
         Some(zfile) => {
             let mut groups = Vec::new();
-            zfile::load_jump_table(&window, &zfile, &RawCrc, &mut buf, |group| {
-                groups.push(group);
-                Ok(())
-            })?;
+            let more = groups_into(&mut groups);
+            zfile::load_jump_table(&window, &zfile, &RawCrc, &mut buf, more)?;
             Payload::Packed(window, zfile, groups)
         }
     };
@@ -103,7 +112,7 @@ pub fn layer<S: ReadAt>(src: S) -> Result<Layer<S>, S::Error> {
     layer_with(src, 4096)
 }
 
-/// Merges layers in two passes and checks that both agree.
+/// Merges layers, twice with the same memory for it, and checks that both agree.
 pub fn merge<L: AsRef<[Segment]>>(layers: &[L]) -> Result<Vec<Segment>, Error> {
     let mut cursors = vec![Cursor::default(); layers.len()];
     let count = Merge::new(layers, &mut cursors)?.count();

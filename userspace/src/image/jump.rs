@@ -51,14 +51,19 @@ impl Jump {
         };
         let mut number = 0;
         let mut buf = vec![0; CHUNK];
-        zfile::load_jump_table(payload, zfile, &Crc, &mut buf, |group| {
-            if jump.whole {
-                jump.groups.push(group);
-            } else if number % (PIECE / GROUP_BLOCKS) == 0 {
-                let first = JumpTable::new(zfile, &[group]).stored(0);
-                jump.marks.extend(first.map(|stored| stored.offset));
+        zfile::load_jump_table(payload, zfile, &Crc, &mut buf, |count, fill| {
+            let begin = jump.groups.len();
+            jump.groups.resize(begin + count, Group::default());
+            fill(&mut jump.groups[begin..])?;
+            if !jump.whole {
+                for group in jump.groups.drain(..) {
+                    if number % (PIECE / GROUP_BLOCKS) == 0 {
+                        let first = JumpTable::new(zfile, &[group]).stored(0);
+                        jump.marks.extend(first.map(|stored| stored.offset));
+                    }
+                    number += 1;
+                }
             }
-            number += 1;
             Ok(())
         })?;
         Ok(jump)
@@ -112,9 +117,10 @@ impl Jump {
         };
         let mut groups = Vec::new();
         let mut buf = vec![0; CHUNK];
-        zfile::load_jump_table(payload, &part, &Crc, &mut buf, |group| {
-            groups.push(group);
-            Ok(())
+        zfile::load_jump_table(payload, &part, &Crc, &mut buf, |count, fill| {
+            let begin = groups.len();
+            groups.resize(begin + count, Group::default());
+            fill(&mut groups[begin..])
         })?;
         Ok(Piece {
             layer,

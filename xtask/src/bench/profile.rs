@@ -37,9 +37,10 @@ impl Symbols {
         Ok(Symbols(symbols))
     }
 
-    fn name(&self, address: u64) -> &str {
+    /// The function that an address lies in, and how far behind its begin.
+    fn place(&self, address: u64) -> (&str, u64) {
         let below = self.0.range(..=address).next_back();
-        below.map_or("?", |(_, name)| name.trim())
+        below.map_or(("?", 0), |(begin, name)| (name.trim(), address - begin))
     }
 }
 
@@ -68,18 +69,25 @@ pub(crate) fn write(place: &Path, output: &Output, symbols: &Symbols) -> Result<
         // What stands at the second mark was run since the first one.
         let blocks = marks.get(usize::try_from(row.mark)? + 1);
         let blocks = blocks.context("a mark is missing")?;
-        let mut functions: BTreeMap<&str, u64> = BTreeMap::new();
+        let mut functions: BTreeMap<&str, (u64, Vec<(u64, u64)>)> = BTreeMap::new();
         for (&address, &count) in blocks {
-            *functions.entry(symbols.name(address)).or_default() += count;
+            let (name, offset) = symbols.place(address);
+            let (sum, parts) = functions.entry(name).or_default();
+            *sum += count;
+            parts.push((offset, count));
         }
-        let mut functions: Vec<(&str, u64)> = functions.into_iter().collect();
-        functions.sort_by_key(|&(_, count)| std::cmp::Reverse(count));
+        let mut functions: Vec<_> = functions.into_iter().collect();
+        functions.sort_by_key(|(_, (sum, _))| std::cmp::Reverse(*sum));
         let kib = (row.bytes as f64 / 1024.0).max(1.0);
-        let total: u64 = functions.iter().map(|&(_, count)| count).sum();
+        let total: u64 = functions.iter().map(|(_, (sum, _))| sum).sum();
         let per_kib = |count: u64| count as f64 / kib;
         text += &format!("{} {}: {:.0}\n", row.load, row.contender, per_kib(total));
-        for (name, count) in functions.iter().take(TOP) {
-            text += &format!("  {:8.1}  {name}\n", per_kib(*count));
+        for (name, (sum, parts)) in functions.iter().take(TOP) {
+            text += &format!("  {:8.1}  {name}\n", per_kib(*sum));
+            // Where in a long function, for whoever has its disassembly.
+            for (offset, count) in parts.iter().filter(|(_, count)| *count > total / 50) {
+                text += &format!("            {:8.1}  +{offset:#x}\n", per_kib(*count));
+            }
         }
         text.push('\n');
     }
@@ -108,9 +116,9 @@ mod tests {
     fn blocks_belong_to_the_function_that_begins_before_them() {
         let text = "ffffffff81000000 T first\nffffffffc0000010 t second\t[vbd]\n";
         let symbols = Symbols::parse(text).unwrap();
-        assert_eq!(symbols.name(0xffff_ffff_8100_0123), "first");
-        assert_eq!(symbols.name(0xffff_ffff_c000_0010), "second [vbd]");
-        assert_eq!(symbols.name(1), "?");
+        assert_eq!(symbols.place(0xffff_ffff_8100_0123), ("first", 0x123));
+        assert_eq!(symbols.place(0xffff_ffff_c000_0010), ("second [vbd]", 0));
+        assert_eq!(symbols.place(1), ("?", 0));
         assert!(Symbols::parse("0 T first\n").is_err());
     }
 

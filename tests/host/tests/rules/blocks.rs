@@ -8,6 +8,7 @@ use vbd_format::zfile::{check_lz4, load_jump_table, read_blocks, unpack, Algorit
 use vbd_format::{Class, Error, Rule};
 use vbd_tests_host::crc::RawCrc;
 use vbd_tests_host::mem::Mem;
+use vbd_tests_host::open::groups_into;
 use vbd_tests_host::put_u32;
 
 const TABLE_CRC: (Rule, Class) = (Rule::ZFileTableCrc, Class::Checksum);
@@ -23,7 +24,13 @@ const READ: (Rule, Class) = (Rule::ZFileReadBounds, Class::Corrupt);
 /// Loads the table of `file` through `room` bytes.
 fn table(file: &Mem, room: usize) -> Result<(), Error> {
     let zfile = open(file)?.expect("a ZFile");
-    load_jump_table(file, &zfile, &RawCrc, &mut vec![0; room], |_| Ok(()))
+    load_jump_table(
+        file,
+        &zfile,
+        &RawCrc,
+        &mut vec![0; room],
+        groups_into(&mut Vec::new()),
+    )
 }
 
 /// [`spec`] with other stored lengths in its table, under a right checksum.
@@ -38,7 +45,7 @@ fn lengths(algo: u8, verify: u8, lengths: [u32; 3]) -> Result<(), Error> {
     for (i, len) in lengths.into_iter().enumerate() {
         put_u32(&mut file, at + 4 * i, len);
     }
-    table(&Mem(file), 8)
+    table(&Mem(file), 128)
 }
 
 pub(crate) fn table_cases() -> Vec<Case> {
@@ -48,14 +55,14 @@ pub(crate) fn table_cases() -> Vec<Case> {
     assert_eq!(lengths(1, 1, [5, 534, 5]), Ok(()));
     assert_eq!(lengths(2, 1, [5, 582, 5]), Ok(()));
     assert_eq!(lengths(1, 0, [1, 530, 1]), Ok(()));
-    assert_eq!(table(&good, 4), Ok(()));
+    assert_eq!(table(&good, 128), Ok(()));
     vec![
         Case::new(
             "table checksum",
             TABLE_CRC,
             812,
             stored_crc(&crc),
-            table(&crc, 8),
+            table(&crc, 128),
         ),
         Case::new("empty block", LENGTH, 2804, 0, lengths(1, 0, [1, 0, 1])),
         Case::new("only a checksum", LENGTH, 2820, 4, lengths(1, 1, [5, 5, 4])),
@@ -94,10 +101,10 @@ pub(crate) fn table_cases() -> Vec<Case> {
                     f[36] = 0;
                     f[32] = 0x0b;
                 }),
-                8,
+                128,
             )
         }),
-        Case::new("no room for an entry", MEMORY, 812, 3, table(&good, 3)),
+        Case::new("no room for a group", MEMORY, 812, 3, table(&good, 127)),
     ]
 }
 
