@@ -8,7 +8,9 @@ use crate::buffer::Buffer;
 use crate::cache::BlockCache;
 use crate::codec::Codecs;
 use crate::error::Fault;
-use crate::format::lsmt::{self, Cursor, Merge, Piece, PieceKind, Pieces, Segment};
+use crate::format::lsmt::{
+    self, Cursor, Directory, Grid, Index, Merge, Piece, PieceKind, Pieces, Segment,
+};
 use crate::format::{self, limits, Rule};
 use crate::layer::{Layer, Opened, METADATA_CHUNK};
 use crate::pool::Sizes;
@@ -30,10 +32,34 @@ pub(crate) struct Options {
 /// Where the bytes of the disk come from.
 enum Map {
     /// What the merged index says.
-    Merged(KVVec<Segment>),
+    Merged(Merged),
     /// Byte for byte from the only layer, whose contents are not looked into.
     #[allow(dead_code, reason = "only device-mapper shows a layer's own bytes")]
     Bytes,
+}
+
+/// A merged index and its directory.
+struct Merged {
+    segments: KVVec<Segment>,
+    grid: Grid,
+    starts: KVVec<u32>,
+}
+
+impl Merged {
+    fn new(segments: KVVec<Segment>) -> Result<Self> {
+        let grid = Grid::new(&segments);
+        let mut starts = KVVec::from_elem(0, grid.places(), GFP_KERNEL)?;
+        grid.fill(&segments, &mut starts);
+        Ok(Self {
+            segments,
+            grid,
+            starts,
+        })
+    }
+
+    fn index(&self) -> Index<'_> {
+        Index::with(&self.segments, Directory::new(self.grid, &self.starts))
+    }
 }
 
 /// A failure to open a stack, and the layer it lies in if it lies in one.
@@ -104,7 +130,7 @@ impl Stack {
             0 => lsmt::virtual_size(opened.iter().map(|layer| layer.lsmt.virtual_size))?,
             size => size,
         };
-        let map = Map::Merged(merge(&opened, records)?);
+        let map = Map::Merged(Merged::new(merge(&opened, records)?)?);
         let mut layers = KVec::with_capacity(count, GFP_KERNEL)?;
         for layer in opened {
             layers.push(layer.layer, GFP_KERNEL)?;
@@ -181,7 +207,7 @@ impl Stack {
     /// Number of segments in the merged index.
     pub(crate) fn segments(&self) -> usize {
         match &self.map {
-            Map::Merged(index) => index.len(),
+            Map::Merged(merged) => merged.segments.len(),
             Map::Bytes => 0,
         }
     }
@@ -205,7 +231,9 @@ impl Stack {
     pub(crate) fn part_end(&self, range: &Range<u64>, target: u64) -> u64 {
         let block_size = |layer: u8| self.layers.get(usize::from(layer))?.block_size();
         match &self.map {
-            Map::Merged(index) => lsmt::part_end(index, range.start, range.end, target, block_size),
+            Map::Merged(merged) => {
+                lsmt::part_end(merged.index(), range.start, range.end, target, block_size)
+            }
             Map::Bytes => range
                 .start
                 .saturating_add(target)
@@ -232,8 +260,8 @@ impl Stack {
         };
         let end = start.saturating_add(pages.len() as u64);
         match &self.map {
-            Map::Merged(index) => {
-                for piece in Pieces::new(index, start, end, self.virtual_size) {
+            Map::Merged(merged) => {
+                for piece in Pieces::new(merged.index(), start, end, self.virtual_size) {
                     self.read_piece(decoding, piece, pages, buffers)?;
                 }
             }

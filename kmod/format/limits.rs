@@ -25,7 +25,8 @@ pub const MAX_INDEX_RECORDS: u64 = 1_000_000;
 /// Records in the index file of a writable layer: upstream's own limit.
 pub const MAX_LOG_RECORDS: u64 = 128_000_000;
 
-/// Records in the merged index of a stack: 256 MiB of memory at 16 bytes each.
+/// Records in the merged index of a stack: 256 MiB of memory at 16 bytes each,
+/// and 64 MiB for their directory.
 ///
 /// Upstream stops at 128,000,000, which would let an attach pin 2 GiB of kernel memory. A 50 GB
 /// production image has about 24,000.

@@ -3,11 +3,46 @@
 //! Answering a read from the merged index.
 
 use super::super::limits::SECTOR;
+use super::directory::Directory;
 use super::segment::Segment;
 
-/// Number of the first segment that ends after virtual sector `sector`.
-pub fn find(index: &[Segment], sector: u64) -> usize {
-    index.partition_point(|segment| segment.end() <= sector)
+/// A merged index that is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Index<'a> {
+    segments: &'a [Segment],
+    directory: Option<Directory<'a>>,
+}
+
+impl<'a> From<&'a [Segment]> for Index<'a> {
+    /// An index without a directory: each question searches all of it.
+    fn from(segments: &'a [Segment]) -> Self {
+        Self {
+            segments,
+            directory: None,
+        }
+    }
+}
+
+impl<'a> Index<'a> {
+    /// An index with its directory.
+    pub fn with(segments: &'a [Segment], directory: Directory<'a>) -> Self {
+        Self {
+            segments,
+            directory: Some(directory),
+        }
+    }
+
+    /// Number of the first segment that ends after virtual sector `sector`.
+    #[inline]
+    pub fn find(&self, sector: u64) -> usize {
+        let range = match &self.directory {
+            Some(directory) => directory.around(sector, self.segments.len()),
+            None => 0..self.segments.len(),
+        };
+        let first = range.start;
+        let found = self.segments.get(range).unwrap_or_default();
+        first.saturating_add(found.partition_point(|segment| segment.end() <= sector))
+    }
 }
 
 /// Where the bytes of a piece come from.
@@ -48,10 +83,10 @@ pub struct Pieces<'a> {
 
 impl<'a> Pieces<'a> {
     /// Pieces of bytes `start..end`; what lies at or past `virtual_size` reads as zeroes.
-    pub fn new(index: &'a [Segment], start: u64, end: u64, virtual_size: u64) -> Self {
-        let first = find(index, start / SECTOR);
+    pub fn new(index: Index<'a>, start: u64, end: u64, virtual_size: u64) -> Self {
+        let first = index.find(start / SECTOR);
         Self {
-            rest: index.get(first..).unwrap_or_default().iter(),
+            rest: index.segments.get(first..).unwrap_or_default().iter(),
             at: start,
             end,
             virtual_size,
@@ -113,7 +148,7 @@ impl Iterator for Pieces<'_> {
 /// bytes, or [`None`] for one that is not compressed. `at`, `end` and `target` are multiples of
 /// [`SECTOR`], and so is the result.
 pub fn part_end(
-    index: &[Segment],
+    index: Index<'_>,
     at: u64,
     end: u64,
     target: u64,

@@ -5,11 +5,11 @@
 use criterion::{criterion_group, criterion_main, BatchSize, BenchmarkId, Criterion, Throughput};
 use std::hint::black_box;
 use std::path::Path;
-use vbd_format::lsmt::{find, PieceKind, Pieces, Segment};
+use vbd_format::lsmt::{Directory, Index, PieceKind, Pieces, Segment};
 use vbd_format::zfile::{load_jump_table, probe, Group, JumpTable, ZFile};
 use vbd_tests_host::crc::RawCrc;
 use vbd_tests_host::mem::Mem;
-use vbd_tests_host::open::{groups_into, merge};
+use vbd_tests_host::open::{directory, groups_into, merge};
 use vbd_tests_host::rng::Rng;
 use vbdctl::image::{create, Compression, Options, Source};
 
@@ -37,14 +37,16 @@ fn lookup(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("lookup");
     group.throughput(Throughput::Elements(QUESTIONS));
     for records in RECORDS {
-        let (index, end) = index(records, records);
+        let (segments, end) = index(records, records);
+        let (grid, starts) = directory(&segments);
+        let index = Index::with(&segments, Directory::new(grid, &starts));
         let mut rng = Rng(3);
         let sectors: Vec<u64> = (0..QUESTIONS).map(|_| rng.below(end)).collect();
         group.bench_with_input(
             BenchmarkId::new("find", records),
             &index,
             |bencher, index| {
-                bencher.iter(|| sectors.iter().map(|&at| find(index, at)).sum::<usize>());
+                bencher.iter(|| sectors.iter().map(|&at| index.find(at)).sum::<usize>());
             },
         );
         group.bench_with_input(
@@ -52,7 +54,7 @@ fn lookup(criterion: &mut Criterion) {
             &index,
             |bencher, index| {
                 let stored = |at: u64| {
-                    let pieces = Pieces::new(index, at * 512, at * 512 + 4096, u64::MAX);
+                    let pieces = Pieces::new(*index, at * 512, at * 512 + 4096, u64::MAX);
                     let data = pieces.filter(|piece| matches!(piece.kind, PieceKind::Data { .. }));
                     data.map(|piece| piece.len).sum::<u64>()
                 };

@@ -5,7 +5,9 @@
 use crate::codec::Real;
 use crate::crc::RawCrc;
 use crate::mem::Mem;
-use vbd_format::lsmt::{self, Cursor, Lsmt, Merge, PieceKind, Pieces, Segment};
+use vbd_format::lsmt::{
+    self, Cursor, Directory, Grid, Index, Lsmt, Merge, PieceKind, Pieces, Segment,
+};
 use vbd_format::tar::{self, Wrapper};
 use vbd_format::zfile::{self, Filler, Group, JumpTable, ZFile};
 use vbd_format::{Error, ReadAt, Rule, Window};
@@ -121,6 +123,14 @@ pub fn merge<L: AsRef<[Segment]>>(layers: &[L]) -> Result<Vec<Segment>, Error> {
     Ok(index)
 }
 
+/// The directory of a merged index.
+pub fn directory(index: &[Segment]) -> (Grid, Vec<u32>) {
+    let grid = Grid::new(index);
+    let mut starts = vec![u32::MAX; grid.places()];
+    grid.fill(index, &mut starts);
+    (grid, starts)
+}
+
 /// An opened stack.
 #[derive(Debug)]
 pub struct Stack<S> {
@@ -128,6 +138,10 @@ pub struct Stack<S> {
     pub layers: Vec<Layer<S>>,
     /// The merged index.
     pub index: Vec<Segment>,
+    /// Its directory.
+    pub starts: Vec<u32>,
+    /// How that cuts the disk.
+    pub grid: Grid,
     /// Bytes of the disk.
     pub virtual_size: u64,
 }
@@ -140,18 +154,27 @@ impl<S: ReadAt<Error = Error>> Stack<S> {
             .enumerate()
             .map(|(i, src)| layer(src).map_err(|e| e.in_layer(i as u8)))
             .collect::<Result<Vec<_>, _>>()?;
+        let index = merge(&layers)?;
+        let (grid, starts) = directory(&index);
         Ok(Self {
-            index: merge(&layers)?,
+            index,
+            starts,
+            grid,
             virtual_size: lsmt::virtual_size(layers.iter().map(|l| l.lsmt.virtual_size))?,
             layers,
         })
+    }
+
+    /// The index as the driver asks it.
+    pub fn index(&self) -> Index<'_> {
+        Index::with(&self.index, Directory::new(self.grid, &self.starts))
     }
 
     /// Reads `buf` from byte `start` of the disk.
     pub fn read(&self, start: u64, buf: &mut [u8]) -> Result<(), Error> {
         let end = start + buf.len() as u64;
         let mut at = start;
-        for piece in Pieces::new(&self.index, start, end, self.virtual_size) {
+        for piece in Pieces::new(self.index(), start, end, self.virtual_size) {
             assert_eq!(piece.start, at, "pieces leave a gap");
             let from = (at - start) as usize;
             let part = &mut buf[from..from + piece.len as usize];

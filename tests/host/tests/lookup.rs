@@ -3,10 +3,12 @@
 //! Reads against a flat model: pieces cover a range exactly and say what each sector is.
 
 use proptest::prelude::*;
-use vbd_format::lsmt::{find, part_end, PieceKind, Pieces, Segment};
+use vbd_format::lsmt::{part_end, Directory, Index, PieceKind, Pieces, Segment};
 use vbd_tests_host::model::{Cell, Flat};
-use vbd_tests_host::open::merge;
+use vbd_tests_host::open::{directory, merge};
 use vbd_tests_host::plan::Plan;
+
+const EMPTY: &[Segment] = &[];
 
 /// A stack, merged and flat.
 fn stack(plans: &[Plan], base: u64, sectors: usize) -> (Vec<Segment>, Flat) {
@@ -21,7 +23,7 @@ fn stack(plans: &[Plan], base: u64, sectors: usize) -> (Vec<Segment>, Flat) {
 /// The pieces of bytes `start..end` must be those of the model, cut at `size`.
 fn compare(index: &[Segment], flat: &Flat, start: u64, end: u64, size: u64) {
     let mut at = start;
-    for piece in Pieces::new(index, start, end, size) {
+    for piece in Pieces::new(index.into(), start, end, size) {
         assert_eq!(piece.start, at, "a gap");
         assert!(piece.len != 0, "an empty piece");
         let stop = at + piece.len;
@@ -106,7 +108,24 @@ proptest! {
         let (index, _) = stack(&plans, 3, 0);
         for sector in 0..400 {
             let want = index.iter().position(|s| s.end() > sector).unwrap_or(index.len());
-            assert_eq!(find(&index, sector), want);
+            assert_eq!(Index::from(&index[..]).find(sector), want);
+        }
+    }
+
+    #[test]
+    fn the_directory_changes_nothing(plans in plans(3), far in 0..3u32) {
+        // Records that are spread over the disk, and those that crowd at its end.
+        let base = [0, 1 << 20, (1 << 50) - 400][far as usize];
+        let plans: Vec<Plan> = plans.into_iter().map(|plan| Plan { base, ..plan }).collect();
+        let (segments, _) = stack(&plans, base, 0);
+        let (grid, starts) = directory(&segments);
+        assert!(starts.len() <= segments.len(), "more than a quarter of the records' memory");
+        assert!(!starts.contains(&u32::MAX), "a place that was not filled");
+        let plain = Index::from(&segments[..]);
+        let index = Index::with(&segments, Directory::new(grid, &starts));
+        let near = base.saturating_sub(5)..base + 450;
+        for sector in near.chain([0, 1, 1 << 19, 1 << 40, (1 << 51) - 1, u64::MAX]) {
+            assert_eq!(index.find(sector), plain.find(sector), "sector {sector}");
         }
     }
 
@@ -123,7 +142,7 @@ proptest! {
         let block_size = |layer: u8| shifts[usize::from(layer)].map(|shift| 1 << shift);
         let mut at = start * 512;
         while at < end {
-            let next = part_end(&index, at, end, target, block_size);
+            let next = part_end(index[..].into(), at, end, target, block_size);
             check_part(&index, at, next, end, target, &block_size);
             at = next;
         }
@@ -193,21 +212,21 @@ fn every_alignment_of_start_end_and_size() {
 
 #[test]
 fn no_index_and_no_range() {
-    assert_eq!(Pieces::new(&[], 5, 5, 100).next(), None);
-    assert_eq!(Pieces::new(&[], 6, 5, 100).next(), None);
-    let pieces: Vec<_> = Pieces::new(&[], 10, 600, 512)
+    assert_eq!(Pieces::new(EMPTY.into(), 5, 5, 100).next(), None);
+    assert_eq!(Pieces::new(EMPTY.into(), 6, 5, 100).next(), None);
+    let pieces: Vec<_> = Pieces::new(EMPTY.into(), 10, 600, 512)
         .map(|p| (p.start, p.len, p.kind))
         .collect();
     assert_eq!(
         pieces,
         [(10, 502, PieceKind::Hole), (512, 88, PieceKind::Zeroed)]
     );
-    let all: Vec<_> = Pieces::new(&[], 0, u64::MAX, u64::MAX).collect();
+    let all: Vec<_> = Pieces::new(EMPTY.into(), 0, u64::MAX, u64::MAX).collect();
     assert_eq!(all.len(), 1);
-    assert_eq!(find(&[], 0), 0);
-    assert_eq!(part_end(&[], 0, 4096, 512, |_| None), 512);
-    assert_eq!(part_end(&[], 0, 4096, u64::MAX, |_| None), 4096);
-    assert_eq!(part_end(&[], 4096, 4096, 512, |_| None), 4096);
+    assert_eq!(Index::from(EMPTY).find(0), 0);
+    assert_eq!(part_end(EMPTY.into(), 0, 4096, 512, |_| None), 512);
+    assert_eq!(part_end(EMPTY.into(), 0, 4096, u64::MAX, |_| None), 4096);
+    assert_eq!(part_end(EMPTY.into(), 4096, 4096, 512, |_| None), 4096);
 }
 
 #[test]
@@ -215,7 +234,9 @@ fn part_ends_at_block_ends() {
     // Virtual sectors 0..100 stored from sector 11: at 4 KiB, blocks end at sectors 5, 13, 21 …
     let index = [Segment::new(0, 100, 11, false).expect("legal")];
     let end = |at: u64, to: u64, target: u64, block| {
-        part_end(&index, at * 512, to * 512, target * 512, |_| block) / 512
+        part_end(index[..].into(), at * 512, to * 512, target * 512, |_| {
+            block
+        }) / 512
     };
     assert_eq!(end(0, 100, 4, Some(4096)), 5);
     assert_eq!(end(0, 100, 5, Some(4096)), 5);
@@ -231,9 +252,18 @@ fn part_ends_at_block_ends() {
 fn part_end_makes_progress_whatever_the_target() {
     let index = [Segment::new(0, 100, 8, false).expect("legal")];
     for target in [0, 512] {
-        assert_eq!(part_end(&index, 0, 51200, target, |_| Some(512)), 512);
-        assert_eq!(part_end(&index, 0, 51200, target, |_| Some(4096)), 4096);
-        assert_eq!(part_end(&index, 99 * 512, 51200, target, |_| None), 51200);
+        assert_eq!(
+            part_end(index[..].into(), 0, 51200, target, |_| Some(512)),
+            512
+        );
+        assert_eq!(
+            part_end(index[..].into(), 0, 51200, target, |_| Some(4096)),
+            4096
+        );
+        assert_eq!(
+            part_end(index[..].into(), 99 * 512, 51200, target, |_| None),
+            51200
+        );
     }
 }
 
@@ -242,6 +272,9 @@ fn part_end_at_the_largest_stored_place() {
     // 55 bits of sectors: the end of such a block is 2^64, which is no number to compute.
     let last = (1 << 55) - 1;
     let index = [Segment::new(0, 2, last - 1, false).expect("legal")];
-    assert_eq!(part_end(&index, 0, 4096, 512, |_| Some(65536)), 1024);
-    assert_eq!(part_end(&index, 0, 4096, 512, |_| Some(0)), 512);
+    assert_eq!(
+        part_end(index[..].into(), 0, 4096, 512, |_| Some(65536)),
+        1024
+    );
+    assert_eq!(part_end(index[..].into(), 0, 4096, 512, |_| Some(0)), 512);
 }

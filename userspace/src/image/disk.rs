@@ -10,7 +10,7 @@ use crate::error::Result;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use vbd_format::limits::SECTOR;
-use vbd_format::lsmt::{self, PieceKind, Pieces};
+use vbd_format::lsmt::{self, Index, PieceKind, Pieces};
 use vbd_format::{tar, zfile, ReadAt as _};
 
 /// A stack or a raw image.
@@ -56,7 +56,10 @@ impl Disk {
         // What lies between is no data, however long: the index tells where to go on.
         let mut from = at;
         while from < end {
-            let Some(segment) = stack.index().get(lsmt::find(stack.index(), from / SECTOR)) else {
+            let Some(segment) = stack
+                .index()
+                .get(Index::from(stack.index()).find(from / SECTOR))
+            else {
                 break;
             };
             let start = from.max(segment.offset() * SECTOR);
@@ -93,9 +96,12 @@ impl Disk {
     /// Parts of `start..end`, each from one place, for those who compare places.
     pub(super) fn pieces(&self, start: u64, end: u64) -> Option<Pieces<'_>> {
         match self {
-            Self::Stack(stack) => {
-                Some(Pieces::new(stack.index(), start, end, stack.virtual_size()))
-            }
+            Self::Stack(stack) => Some(Pieces::new(
+                stack.index().into(),
+                start,
+                end,
+                stack.virtual_size(),
+            )),
             Self::Raw(_) => None,
         }
     }

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use std::cell::RefCell;
 use std::ops::{ControlFlow, Range};
 use vbd_format::limits::{MAX_INDEX_RECORDS, SECTOR};
-use vbd_format::lsmt;
+use vbd_format::lsmt::Index;
 
 /// Bytes that are compared at a time, unless the unit is larger: few enough for a processor's cache.
 const CHUNK: u64 = 256 * 1024;
@@ -284,7 +284,9 @@ impl Below<'_> {
 
 /// The first byte at or after `at` that `stack` has a record for.
 fn mapped_from(stack: &Stack, at: u64) -> Option<u64> {
-    let segment = stack.index().get(lsmt::find(stack.index(), at / SECTOR))?;
+    let segment = stack
+        .index()
+        .get(Index::from(stack.index()).find(at / SECTOR))?;
     Some(at.max(segment.offset() * SECTOR))
 }
 

@@ -94,7 +94,7 @@ impl Stack {
             records: self.index.len() as u64,
             ..Contents::default()
         };
-        for piece in Pieces::new(&self.index, 0, self.virtual_size, self.virtual_size) {
+        for piece in Pieces::new(self.index().into(), 0, self.virtual_size, self.virtual_size) {
             match piece.kind {
                 PieceKind::Hole => {}
                 PieceKind::Zeroed => sums.zeroed_bytes += piece.len,
@@ -146,7 +146,7 @@ impl Reader<'_> {
     /// Offset and length may be any number of bytes.
     pub fn read_exact_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<()> {
         let end = offset.saturating_add(buf.len() as u64);
-        let pieces = Pieces::new(&self.stack.index, offset, end, self.virtual_size);
+        let pieces = Pieces::new(self.stack.index().into(), offset, end, self.virtual_size);
         let mut rest = buf;
 
         for piece in pieces {

@@ -69,7 +69,9 @@ pub(crate) fn write(place: &Path, output: &Output, symbols: &Symbols) -> Result<
         // What stands at the second mark was run since the first one.
         let blocks = marks.get(usize::try_from(row.mark)? + 1);
         let blocks = blocks.context("a mark is missing")?;
-        let mut functions: BTreeMap<&str, (u64, Vec<(u64, u64)>)> = BTreeMap::new();
+        // By name: all of it, and each block with its place.
+        type Sum = (u64, Vec<(u64, u64)>);
+        let mut functions: BTreeMap<&str, Sum> = BTreeMap::new();
         for (&address, &count) in blocks {
             let (name, offset) = symbols.place(address);
             let (sum, parts) = functions.entry(name).or_default();

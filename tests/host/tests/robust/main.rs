@@ -58,7 +58,7 @@ fn exercise(files: Vec<Vec<u8>>) -> Option<Rule> {
             assert!(error.layer.is_some());
         }
         let next = part_end(
-            &stack.index,
+            stack.index(),
             start & !511,
             (start & !511) + 65536,
             512,
