@@ -7,7 +7,7 @@ use crate::cache::BlockCache;
 use crate::codec::Codecs;
 use crate::device::Device;
 use crate::format::limits::{MAX_VIRTUAL_SIZE, SECTOR};
-use crate::pool::InlinePool;
+use crate::pool::Pools;
 use crate::stack::{OpenError, Options, Stack};
 use crate::stats::Stats;
 use crate::sys::file::{File, Identity};
@@ -142,8 +142,8 @@ pub(crate) struct Host {
     /// [`None`] when decoded blocks shall not be kept.
     cache: Option<Arc<BlockCache>>,
     _shrinker: Option<Shrinker<BlockCache>>,
-    /// [`None`] when submitters shall never serve reads themselves.
-    inline: Option<Arc<InlinePool>>,
+    /// Memory for reads.
+    pools: Arc<Pools>,
     debugfs: Dir,
     /// Numbers of disks in use.
     #[pin]
@@ -163,17 +163,14 @@ impl Host {
         };
         let shrinker = cache.clone().map(Shrinker::new).transpose()?;
         let codecs = Arc::new(Codecs::new()?, GFP_KERNEL)?;
-        let inline = match inline {
-            true => Some(Arc::new(InlinePool::new()?, GFP_KERNEL)?),
-            false => None,
-        };
+        let pools = Pools::new(inline)?;
         let numbers = IdPool::with_capacity(FIRST_NUMBERS, GFP_KERNEL)?;
         Arc::pin_init(
             pin_init!(Self {
                 codecs,
                 cache,
                 _shrinker: shrinker,
-                inline,
+                pools,
                 debugfs: Dir::new(c"vbd"),
                 numbers <- new_mutex!(numbers, "vbd_numbers"),
             }),
@@ -210,7 +207,7 @@ impl Host {
             number,
             stack,
             stats,
-            self.inline.clone(),
+            self.pools.clone(),
             &self.debugfs,
         )?)
     }

@@ -11,6 +11,7 @@ use crate::cache::{BlockCache, CachedLayer};
 use crate::codec::Codecs;
 use crate::error::Fault;
 use crate::format::checksum::BLOCK_CRC_BYTES;
+use crate::format::limits::MAX_BLOCK_SIZE;
 use crate::format::zfile::{self, Algorithm, Group, JumpTable, Output, Run, ZFile};
 use crate::format::{self, ReadAt, Rule, Window};
 use crate::stats::Stats;
@@ -74,20 +75,22 @@ pub(crate) struct BlockBuffers {
 }
 
 impl BlockBuffers {
-    /// Memory for layers whose stored and decoded blocks have at most these bytes; 0 for stacks
-    /// without compressed layers, which need none.
-    pub(crate) fn new(max_stored: usize, max_decoded: usize, flags: Flags) -> Result<Self> {
-        let fetch = if max_stored == 0 {
-            0
-        } else {
-            max_stored.max(FETCH_BYTES)
-        };
-        Self::with_room(fetch, max_decoded, flags)
+    /// Memory for one block at a time, of layers whose stored and decoded blocks have at most these
+    /// bytes; 0 for stacks without compressed layers, which need none.
+    pub(crate) fn for_one_block(
+        max_stored: usize,
+        max_decoded: usize,
+        flags: Flags,
+    ) -> Result<Self> {
+        Self::with_room(max_stored, max_decoded, flags)
     }
 
-    /// Memory for reading one block at a time, such as those of metadata.
-    pub(crate) fn for_metadata(max_stored: usize, max_decoded: usize) -> Result<Self> {
-        Self::with_room(max_stored, max_decoded, GFP_KERNEL)
+    /// Memory for the blocks of any layer, and for fetching several of them together.
+    pub(crate) fn for_any_layer(flags: Flags) -> Result<Self> {
+        let bound = |algorithm: Algorithm| algorithm.bound(MAX_BLOCK_SIZE) as usize;
+        let stored = bound(Algorithm::Lz4).max(bound(Algorithm::Zstd));
+        let fetch = stored.saturating_add(BLOCK_CRC_BYTES).max(FETCH_BYTES);
+        Self::with_room(fetch, MAX_BLOCK_SIZE as usize, flags)
     }
 
     /// Memory for reads with [`Effort::Inline`], whatever the layers.

@@ -5,7 +5,7 @@
 use crate::attach::DiskNumber;
 use crate::debugfs::StatsFile;
 use crate::format::limits::SECTOR;
-use crate::pool::InlinePool;
+use crate::pool::Pools;
 use crate::queue::Queue;
 use crate::stack::Stack;
 use crate::stats::Stats;
@@ -41,7 +41,7 @@ impl Device {
         number: DiskNumber,
         stack: Arc<Stack>,
         stats: Arc<Stats>,
-        inline: Option<Arc<InlinePool>>,
+        pools: Arc<Pools>,
         root: &Dir,
     ) -> Result<Self> {
         let name = CString::try_from_fmt(fmt!("vbd{number}"))?;
@@ -51,7 +51,7 @@ impl Device {
             max_sectors: MAX_SECTORS,
         };
         let tags = TagSet::new(QUEUE_DEPTH)?;
-        let disk = GenDisk::new(&name, &limits, tags, Queue::new(stack.clone(), inline)?)?;
+        let disk = GenDisk::new(&name, &limits, tags, Queue::new(stack.clone(), pools)?)?;
         let stats_file = StatsFile::new(root, &name, stats.clone())?;
         pr_info!(
             "{}: {} layers, {} bytes, {} segments\n",

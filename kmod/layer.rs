@@ -49,7 +49,7 @@ impl Layer {
         let metadata = Metadata {
             layer: &layer,
             decoding,
-            buffers: RefCell::new(BlockBuffers::for_metadata(stored, decoded)?),
+            buffers: RefCell::new(BlockBuffers::for_one_block(stored, decoded, GFP_KERNEL)?),
         };
         let lsmt = lsmt::probe(&metadata)?;
         let mut index = KVVec::new();

@@ -2,7 +2,7 @@
 
 //! From the block layer's request to a transfer, and back to its end.
 
-use crate::pool::InlinePool;
+use crate::pool::Pools;
 use crate::stack::Stack;
 use crate::sys::mq::{Completion, Operations, Request};
 use crate::transfer::{Progress, Transfer, Verdict};
@@ -16,9 +16,9 @@ pub(crate) struct Queue {
 
 impl Queue {
     /// A queue that serves `stack`.
-    pub(crate) fn new(stack: Arc<Stack>, inline: Option<Arc<InlinePool>>) -> Result<Self> {
+    pub(crate) fn new(stack: Arc<Stack>, pools: Arc<Pools>) -> Result<Self> {
         Ok(Self {
-            transfer: Transfer::new(stack, inline)?,
+            transfer: Transfer::new(stack, pools)?,
         })
     }
 }

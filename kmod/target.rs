@@ -12,7 +12,7 @@ use crate::backing::Backing;
 use crate::cache::BlockCache;
 use crate::codec::Codecs;
 use crate::format::limits::MAX_LAYERS;
-use crate::pool::InlinePool;
+use crate::pool::Pools;
 use crate::stack::{OpenError, Options, Stack};
 use crate::stats::Stats;
 use crate::sys::dm::{Answer, Bio, Refusal, Table, Target};
@@ -27,7 +27,7 @@ use kernel::sync::Arc;
 /// What all targets share.
 pub(crate) struct Shared {
     codecs: Arc<Codecs>,
-    inline: Arc<InlinePool>,
+    pools: Arc<Pools>,
     cache: Arc<BlockCache>,
     _shrinker: Shrinker<BlockCache>,
 }
@@ -41,7 +41,7 @@ impl Shared {
         let cache = BlockCache::new(CACHE_BYTES)?;
         let shared = Self {
             codecs: Arc::new(Codecs::new()?, GFP_KERNEL)?,
-            inline: Arc::new(InlinePool::new()?, GFP_KERNEL)?,
+            pools: Pools::new(true)?,
             _shrinker: Shrinker::new(cache.clone())?,
             cache,
         };
@@ -171,7 +171,7 @@ impl<K: Kind> Target for StackTarget<K> {
         }
         let stack = Arc::new(stack, GFP_KERNEL).map_err(Error::from)?;
         Ok(Self {
-            transfer: Transfer::new(stack, Some(shared.inline.clone()))?,
+            transfer: Transfer::new(stack, shared.pools.clone())?,
             stats,
             _kind: core::marker::PhantomData,
         })

@@ -9,7 +9,7 @@
 
 use crate::block::Effort;
 use crate::error::Fault;
-use crate::pool::{InlinePool, Pool, Scratch};
+use crate::pool::{Pool, Pools, Scratch};
 use crate::stack::Stack;
 use crate::sys::log;
 use crate::sys::pages::Memory;
@@ -62,19 +62,13 @@ impl Progress {
 pub(crate) struct Transfer {
     stack: Arc<Stack>,
     pool: Pin<KBox<Pool>>,
-    /// [`None`] when submitters shall never serve anything themselves.
-    inline: Option<Arc<InlinePool>>,
 }
 
 impl Transfer {
     /// Reads of `stack`.
-    pub(crate) fn new(stack: Arc<Stack>, inline: Option<Arc<InlinePool>>) -> Result<Self> {
-        let pool = Pool::new(stack.buffer_sizes())?;
-        Ok(Self {
-            stack,
-            pool,
-            inline,
-        })
+    pub(crate) fn new(stack: Arc<Stack>, pools: Arc<Pools>) -> Result<Self> {
+        let pool = Pool::new(stack.buffer_sizes(), pools)?;
+        Ok(Self { stack, pool })
     }
 
     /// The stack.
@@ -131,10 +125,7 @@ impl Transfer {
     /// Fills the memory for bytes `range` of the disk with what needs no waiting; false if that is
     /// not all.
     fn read_inline(&self, io: &impl Memory, mut range: Range<u64>) -> bool {
-        let Some(pool) = &self.inline else {
-            return false;
-        };
-        pool.with(|scratch| {
+        let served = self.pool.with_inline(|scratch| {
             while !range.is_empty() {
                 match self.step(io, &range, scratch, Effort::Inline) {
                     Ok(done) => range.start = range.start.saturating_add(done),
@@ -142,8 +133,8 @@ impl Transfer {
                 }
             }
             true
-        })
-        .unwrap_or(false)
+        });
+        served.unwrap_or(false)
     }
 
     /// Fills the memory for bytes `range` of the disk.
