@@ -16,12 +16,31 @@ use kernel::sync::Arc;
 pub(crate) struct Backing {
     file: Arc<File>,
     size: u64,
+    /// What places and lengths of reads past the page cache must be multiples of; [`None`] when all
+    /// reads go through it.
+    direct: Option<u64>,
 }
 
 impl Backing {
     /// The first `size` bytes of a file or block device; [`None`] if it has fewer.
     pub(crate) fn new(file: Arc<File>, size: u64) -> Option<Self> {
-        (size <= file.size()).then_some(Self { file, size })
+        (size <= file.size()).then_some(Self {
+            file,
+            size,
+            direct: None,
+        })
+    }
+
+    /// The same, but pages are read past the page cache where place and length allow that, if the file
+    /// can be read so.
+    pub(crate) fn direct(self) -> Self {
+        let direct = self.file.direct_alignment().map(u64::from);
+        Self { direct, ..self }
+    }
+
+    /// Whether pages are read past the page cache.
+    pub(crate) fn is_direct(&self) -> bool {
+        self.direct.is_some()
     }
 
     /// Reads `len` bytes from byte `offset` straight into pages, and moves those on.
@@ -31,8 +50,20 @@ impl Backing {
         pages: &mut Pages<'_>,
         len: usize,
     ) -> Result<(), Fault> {
+        let fits = |align: u64| {
+            offset.checked_rem(align) == Some(0) && (len as u64).checked_rem(align) == Some(0)
+        };
+        if self.direct.is_some_and(fits) {
+            let start = pages.clone();
+            match pages.read_from(&self.file, offset, len, true) {
+                Ok(done) => return whole(offset, done, len),
+                // The reader's memory may lie in a way that the storage does not take.
+                Err(errno) if errno == EINVAL => *pages = start,
+                Err(errno) => return Err(Fault::Read { offset, errno }),
+            }
+        }
         let done = pages
-            .read_from(&self.file, offset, len)
+            .read_from(&self.file, offset, len, false)
             .map_err(|errno| Fault::Read { offset, errno })?;
         whole(offset, done, len)
     }
@@ -44,7 +75,8 @@ impl Backing {
         pages: &mut Pages<'_>,
         len: usize,
     ) -> Result<(), Fault> {
-        if pages.copy_cached(&self.file, offset, len) {
+        // What is read past the page cache is not looked for there.
+        if self.direct.is_none() && pages.copy_cached(&self.file, offset, len) {
             Ok(())
         } else {
             Err(Fault::WouldWait)

@@ -34,6 +34,8 @@ pub(crate) struct Decoding<'a> {
     pub(crate) stats: &'a Stats,
     /// Whether block checksums are verified.
     pub(crate) verify: bool,
+    /// Whether plain layers that are opened are read past the page cache.
+    pub(crate) direct: bool,
     /// Where layers that are opened keep decoded blocks.
     pub(crate) cache: Option<&'a Arc<BlockCache>>,
     /// How far the read may go.

@@ -128,6 +128,7 @@ impl Slot {
             options: Options {
                 size: 0,
                 verify: true,
+                direct: false,
             },
             layers: KVec::new(),
             device: None,
@@ -251,6 +252,17 @@ impl Directory for DeviceDirectory {
             store: Some(|this, _, bytes| {
                 let verify = switch(bytes)?;
                 this.slot.inner.lock().settings()?.options.verify = verify;
+                Ok(())
+            }),
+        },
+        Attribute {
+            name: c"direct",
+            show: |this, text| {
+                writeln!(text, "{}", u8::from(this.slot.inner.lock().options.direct))
+            },
+            store: Some(|this, _, bytes| {
+                let direct = switch(bytes)?;
+                this.slot.inner.lock().settings()?.options.direct = direct;
                 Ok(())
             }),
         },

@@ -22,6 +22,8 @@ pub(crate) enum Fault {
     /// A compressed file was wanted, and this is none.
     #[allow(dead_code, reason = "only device-mapper asks for one")]
     NotCompressed,
+    /// Direct reads were wanted, and the file's file system has none.
+    NoDirect,
     /// Anything else the kernel says no to.
     Kernel(Error),
 }
@@ -42,6 +44,7 @@ impl Fault {
             Self::Short { .. } => EIO,
             Self::WouldWait => EAGAIN,
             Self::NotCompressed => EINVAL,
+            Self::NoDirect => errno(bindings::EOPNOTSUPP),
         }
     }
 }
@@ -63,6 +66,10 @@ impl fmt::Display for Fault {
             }
             Self::WouldWait => write!(f, "would have to wait"),
             Self::NotCompressed => write!(f, "zfile offset 0: no magic: not a compressed file"),
+            Self::NoDirect => write!(
+                f,
+                "its file system has no direct reads, or tells no alignment"
+            ),
             Self::Kernel(errno) => write!(f, "{errno:?}"),
         }
     }

@@ -77,8 +77,15 @@ impl Layer {
         decoding: Decoding<'_>,
         buf: &mut [u8],
     ) -> Result<Self, Fault> {
+        let backing = match decoding.direct {
+            true => backing.direct(),
+            false => backing,
+        };
         let (_, backing) = tar::unwrap(backing)?;
         let Some(header) = zfile::probe(&backing, &Crc32c)? else {
+            if decoding.direct && !backing.inner().is_direct() {
+                return Err(Fault::NoDirect);
+            }
             return Ok(Self::Plain(backing));
         };
         decoding.codecs.prepare(header.algorithm)?;

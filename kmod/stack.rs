@@ -27,6 +27,8 @@ pub(crate) struct Options {
     pub(crate) size: u64,
     /// Whether block checksums are verified.
     pub(crate) verify: bool,
+    /// Whether data of layers that are not compressed are read past the page cache.
+    pub(crate) direct: bool,
 }
 
 /// Where the bytes of the disk come from.
@@ -100,6 +102,7 @@ impl Stack {
             codecs: &codecs,
             stats: &stats,
             verify: options.verify,
+            direct: options.direct,
             cache,
             effort: Effort::Full,
         };
@@ -157,6 +160,7 @@ impl Stack {
             codecs: &codecs,
             stats: &stats,
             verify: true,
+            direct: false,
             cache,
             effort: Effort::Full,
         };
@@ -255,6 +259,7 @@ impl Stack {
             codecs: &self.codecs,
             stats: &self.stats,
             verify: self.verify,
+            direct: false,
             cache: None,
             effort,
         };

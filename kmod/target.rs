@@ -96,6 +96,7 @@ impl Kind for LsmtKind {
         let options = Options {
             size: 0,
             verify: true,
+            direct: false,
         };
         Stack::open(
             backings,

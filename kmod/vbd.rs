@@ -122,6 +122,7 @@ fn attach_parameters(host: &Arc<Host>, backfile: &[u8]) -> Result<Device, Attach
     let options = Options {
         size: *module_parameters::size.value(),
         verify,
+        direct: false,
     };
     let paths = || backfile.split(|&byte| byte == b',');
     let mut sources =

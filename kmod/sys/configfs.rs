@@ -23,7 +23,7 @@ use kernel::sync::atomic::{Atomic, Full, Relaxed};
 use kernel::types::Opaque;
 
 /// Attributes that a directory has at most.
-const MAX_ATTRIBUTES: usize = 8;
+const MAX_ATTRIBUTES: usize = 9;
 
 /// Bytes of the page that an attribute is shown in.
 const PAGE_SIZE: usize = bindings::PAGE_SIZE;
@@ -269,6 +269,7 @@ impl<C: Container<Directory = D>, D: Directory> Table<C, D> {
         Self::attribute::<5>(),
         Self::attribute::<6>(),
         Self::attribute::<7>(),
+        Self::attribute::<8>(),
     ];
 
     const ATTRIBUTE_LIST: &'static [*mut bindings::configfs_attribute; MAX_ATTRIBUTES + 1] = &{

@@ -120,6 +120,43 @@ impl File {
         read_length(len)
     }
 
+    /// As [`Self::read_iter`], but past the page cache; `EINVAL` if place or memory do not fit that.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::read_iter`].
+    pub(super) unsafe fn read_iter_direct(
+        &self,
+        iter: &mut bindings::iov_iter,
+        offset: u64,
+    ) -> Result<usize> {
+        let position = position(offset, 0)?;
+        // SAFETY: The file is open by the type invariant; the iterator by this function's
+        // requirements.
+        let len = unsafe { generated::vbd_read_direct(self.0.as_ptr(), position, iter) };
+        read_length(len)
+    }
+
+    /// What places and lengths of reads past the page cache must be multiples of, in bytes; [`None`]
+    /// if there are no such reads, or if the file system does not say.
+    pub(crate) fn direct_alignment(&self) -> Option<u32> {
+        // SAFETY: The file is open by the type invariant.
+        let able = unsafe { generated::vbd_file_can_direct(self.0.as_ptr()) };
+        let stat = self.stat(bindings::STATX_DIOALIGN).ok().filter(|_| able)?;
+        let said = stat.result_mask & bindings::STATX_DIOALIGN != 0;
+        Some(stat.dio_offset_align).filter(|&align| said && align != 0)
+    }
+
+    fn stat(&self, wanted: u32) -> Result<bindings::kstat> {
+        let mut stat: bindings::kstat = pin_init::zeroed();
+        // SAFETY: The file is open by the type invariant, so its path is that of a file.
+        to_result(unsafe {
+            let path = &raw const (*self.0.as_ptr()).__bindgen_anon_1.f_path;
+            bindings::vfs_getattr(path, &mut stat, wanted, 0)
+        })?;
+        Ok(stat)
+    }
+
     /// Drops clean cached pages of bytes `offset..offset + len`, so that a re-read asks the storage.
     pub(crate) fn drop_cache(&self, offset: u64, len: u64) {
         // 64-bit kernels only (shim.c): page numbers are as wide as offsets.
@@ -134,12 +171,7 @@ impl File {
 
     /// Which file this is.
     pub(crate) fn identity(&self) -> Result<Identity> {
-        let mut stat: bindings::kstat = pin_init::zeroed();
-        // SAFETY: The file is open by the type invariant, so its path is that of a file.
-        to_result(unsafe {
-            let path = &raw const (*self.0.as_ptr()).__bindgen_anon_1.f_path;
-            bindings::vfs_getattr(path, &mut stat, bindings::STATX_BASIC_STATS, 0)
-        })?;
+        let stat = self.stat(bindings::STATX_BASIC_STATS)?;
         Ok(Identity {
             dev: stat.dev,
             ino: stat.ino,

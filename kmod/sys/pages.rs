@@ -235,14 +235,21 @@ impl Pages<'_> {
         }
     }
 
-    /// Reads `len` bytes of `file` from byte `offset` straight into the pages and moves on.
+    /// Reads `len` bytes of `file` from byte `offset` straight into the pages and moves on, past the
+    /// page cache if `direct` says so.
     ///
     /// Returns the bytes read: fewer only at the end of the file.
-    pub(crate) fn read_from(&mut self, file: &File, offset: u64, len: usize) -> Result<usize> {
+    pub(crate) fn read_from(
+        &mut self,
+        file: &File,
+        offset: u64,
+        len: usize,
+        direct: bool,
+    ) -> Result<usize> {
         let len = len.min(self.len);
         let mut done = 0;
         while done < len {
-            let here = self.read_once(file, offset + done as u64, len - done)?;
+            let here = self.read_once(file, offset + done as u64, len - done, direct)?;
             if here == 0 {
                 break;
             }
@@ -252,7 +259,7 @@ impl Pages<'_> {
         Ok(done)
     }
 
-    fn read_once(&mut self, file: &File, offset: u64, len: usize) -> Result<usize> {
+    fn read_once(&mut self, file: &File, offset: u64, len: usize, direct: bool) -> Result<usize> {
         let mut iter = bindings::iov_iter::default();
         // SAFETY: The segments are live by the type invariant and hold `skip + len` bytes; they
         // outlive the iterator. `Segment` is transparent over `bio_vec`.
@@ -267,6 +274,12 @@ impl Pages<'_> {
             bindings::iov_iter_advance(&mut iter, self.skip);
         }
         // SAFETY: The iterator was set up above over memory that may be written.
-        unsafe { file.read_iter(&mut iter, offset) }
+        unsafe {
+            if direct {
+                file.read_iter_direct(&mut iter, offset)
+            } else {
+                file.read_iter(&mut iter, offset)
+            }
+        }
     }
 }

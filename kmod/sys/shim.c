@@ -42,6 +42,21 @@ loff_t vbd_file_size(const struct file *file)
 	return i_size_read(file->f_mapping->host);
 }
 
+bool vbd_file_can_direct(const struct file *file)
+{
+	return file->f_mode & FMODE_CAN_ODIRECT;
+}
+
+ssize_t vbd_read_direct(struct file *file, loff_t pos, struct iov_iter *iter)
+{
+	struct kiocb kiocb;
+
+	init_sync_kiocb(&kiocb, file);
+	kiocb.ki_pos = pos;
+	kiocb.ki_flags |= IOCB_DIRECT;
+	return vfs_iocb_iter_read(file, &kiocb, iter);
+}
+
 bool vbd_copy_cached(struct file *file, loff_t pos, void *to, size_t len)
 {
 	while (len) {

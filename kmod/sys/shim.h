@@ -12,6 +12,7 @@ struct bio;
 struct bio_vec;
 struct file;
 struct gendisk;
+struct iov_iter;
 struct request;
 
 /* INIT_WORK(); all work items of the module share one lockdep class. */
@@ -26,6 +27,15 @@ umode_t vbd_file_mode(const struct file *file);
 
 /* i_size_read() of the inode whose pages @file reads: for a block device, its size in bytes. */
 loff_t vbd_file_size(const struct file *file);
+
+/* Whether @file's file system can read it past the page cache. */
+bool vbd_file_can_direct(const struct file *file);
+
+/*
+ * One read of @file from byte @pos into @iter past the page cache; returns the bytes read or an
+ * error. The file need not be open for direct reads.
+ */
+ssize_t vbd_read_direct(struct file *file, loff_t pos, struct iov_iter *iter);
 
 /*
  * Copies @len bytes of @file from byte @pos to @to, if all of them are in the page cache and up to

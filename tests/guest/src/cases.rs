@@ -45,6 +45,7 @@ pub(crate) const THEMES: &[(&str, &[Case])] = &[
     ("errors", errors::joined::CASES),
     ("errors", errors::storage::CASES),
     ("control_attributes", control::attributes::CASES),
+    ("control_direct", control::direct::CASES),
     ("control_many", control::many::CASES),
     ("control_races", control::races::CASES),
     ("control_vbdctl", control::vbdctl::CASES),

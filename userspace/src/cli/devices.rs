@@ -30,6 +30,7 @@ A file for --config holds one JSON object:
     name     optional; by default the file's name without .json
     size     optional; as --size, in bytes
     verify   optional; false as --verify 0
+    direct   optional; true as --direct
 An overlaybd config.v1.json may stand there itself, too. Of such a configuration every key that
 cannot be honoured is refused: upper, accelerationLayer, recordTracePath, download.enable, and
 layers that are not here as files. Its resultFile gets success or failed:REASON.
@@ -64,6 +65,10 @@ pub(crate) struct AttachArgs {
     /// Whether each block's checksum is verified when it is read: 1 or 0 [default: 1].
     #[arg(long, value_name = "0|1", value_parser = switch, action = ArgAction::Set)]
     pub(crate) verify: Option<bool>,
+
+    /// Read layers that are not compressed past the page cache; only on file systems that can.
+    #[arg(long)]
+    pub(crate) direct: bool,
 
     /// Longest wait for others that work on the device, and for its node.
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "10")]

@@ -36,6 +36,7 @@ fn device(args: &AttachArgs, results: &mut Results) -> vbdctl::Result<PathBuf> {
     };
     options.size = args.size.unwrap_or(options.size);
     options.verify = args.verify.unwrap_or(options.verify);
+    options.direct |= args.direct;
     let stack = Stack::open(&layers, options)?;
     let name = match args.name.clone().or(name) {
         Some(name) => device_name(&name).map_err(|reason| Error::Device { name, reason })?,

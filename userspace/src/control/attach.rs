@@ -22,6 +22,8 @@ pub struct Options {
     pub size: u64,
     /// Whether blocks' checksums are verified.
     pub verify: bool,
+    /// Whether layers that are not compressed are read past the page cache.
+    pub direct: bool,
 }
 
 impl Default for Options {
@@ -29,6 +31,7 @@ impl Default for Options {
         Self {
             size: 0,
             verify: true,
+            direct: false,
         }
     }
 }
@@ -77,8 +80,12 @@ impl Stack {
 
     /// A name for the stack: the same for the same files and options.
     pub fn name(&self) -> String {
-        let Options { size, verify } = self.options;
-        let mut text = format!("{size} {verify}");
+        let Options {
+            size,
+            verify,
+            direct,
+        } = self.options;
+        let mut text = format!("{size} {verify} {direct}");
         for layer in &self.layers {
             text += &format!("\n{}", layer.identity);
         }
@@ -88,14 +95,21 @@ impl Stack {
 
     /// What a device that is on has that this stack has not; [`None`] if they are equal.
     fn difference(&self, slot: &Slot) -> io::Result<Option<String>> {
-        let Options { size, verify } = self.options;
-        let other = slot.read("size")?;
-        if other != size.to_string() {
-            return Ok(Some(format!("size is {other}, not {size}")));
-        }
-        let other = slot.read("verify")?;
-        if (other == "1") != verify {
-            return Ok(Some(format!("verify is {other}, not {}", u8::from(verify))));
+        let Options {
+            size,
+            verify,
+            direct,
+        } = self.options;
+        let wanted = [
+            ("size", size),
+            ("verify", u64::from(verify)),
+            ("direct", u64::from(direct)),
+        ];
+        for (attribute, wanted) in wanted {
+            let there = slot.read(attribute)?;
+            if there != wanted.to_string() {
+                return Ok(Some(format!("{attribute} is {there}, not {wanted}")));
+            }
         }
         Ok(differing_layer(&slot.layers()?, &self.layers))
     }
@@ -182,6 +196,8 @@ fn make(slot: &Slot, stack: &Stack, deadline: Instant, stop: &AtomicBool) -> Res
         .map_err(failed("cannot set the size"))?;
     slot.write("verify", u8::from(stack.options.verify))
         .map_err(failed("cannot set verify"))?;
+    slot.write("direct", u8::from(stack.options.direct))
+        .map_err(failed("cannot set direct"))?;
     for (number, layer) in stack.layers.iter().enumerate() {
         interrupted()?;
         slot.add_layer(number, layer.file.as_raw_fd())

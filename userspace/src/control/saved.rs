@@ -10,6 +10,7 @@
 //! | `name` | name of the device; by default the file's name without `.json` |
 //! | `size` | virtual size in bytes, a multiple of 512; 0 or absent: what the layers say |
 //! | `verify` | whether blocks' checksums are verified; absent: true |
+//! | `direct` | whether layers that are not compressed are read past the page cache; absent: false |
 //!
 //! An overlaybd configuration may stand there itself: it is known by its key `lowers`.
 
@@ -47,6 +48,8 @@ struct Table {
     size: u64,
     #[serde(default = "on")]
     verify: bool,
+    #[serde(default)]
+    direct: bool,
 }
 
 fn on() -> bool {
@@ -140,6 +143,7 @@ pub fn read(path: &Path, results: &mut Results) -> Result<Saved> {
         options: Options {
             size: table.size,
             verify: table.verify,
+            direct: table.direct,
         },
     })
 }
@@ -171,12 +175,17 @@ mod tests {
 
     #[test]
     fn a_table_is_read() {
-        let (saved, dir) = read_text(r#"{"layers": ["a", "/b"], "verify": false, "size": 1024}"#);
+        let (saved, dir) =
+            read_text(r#"{"layers": ["a", "/b"], "verify": false, "direct": true, "size": 1024}"#);
         let saved = saved.unwrap();
         assert_eq!(saved.layers, [dir.path().join("a"), PathBuf::from("/b")]);
         assert_eq!(saved.name.as_deref(), Some("web"));
-        let (size, verify) = (1024, false);
-        assert_eq!(saved.options, Options { size, verify });
+        let options = Options {
+            size: 1024,
+            verify: false,
+            direct: true,
+        };
+        assert_eq!(saved.options, options);
     }
 
     #[test]

@@ -21,6 +21,7 @@
 //! |---|---|
 //! | `requested_size` | virtual size that was asked for; 0 = what the layers say |
 //! | `verify` | whether blocks' checksums are verified |
+//! | `direct` | whether layers that are not compressed are read past the page cache |
 //! | `read_only` | whether the disk is |
 //! | `counters` | the driver's counters by name; more may come |
 //! | `holders` | who uses the disk: a [`Holder`] each |
@@ -81,6 +82,7 @@ pub struct DeviceReport {
     pub size: Option<u64>,
     pub requested_size: u64,
     pub verify: bool,
+    pub direct: bool,
     pub read_only: bool,
     pub layers: Vec<LayerState>,
     pub file_bytes: u64,
@@ -178,6 +180,7 @@ impl DeviceReport {
             size: None,
             requested_size: 0,
             verify: true,
+            direct: false,
             read_only: true,
             layers: Vec::new(),
             file_bytes: 0,
@@ -192,6 +195,7 @@ impl DeviceReport {
         }
         report.requested_size = slot.read("size")?.parse().unwrap_or(0);
         report.verify = slot.read("verify")? == "1";
+        report.direct = slot.read("direct")? == "1";
         report.read_only = slot.read("read_only")? == "1";
         report.layers = slot.layers()?.iter().map(LayerState::of).collect();
         (report.file_bytes, report.present_bytes) = sums(&report.layers);

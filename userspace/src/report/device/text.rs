@@ -82,7 +82,12 @@ impl fmt::Display for DeviceReport {
         } else {
             "not verified"
         };
-        row(f, "mode", format_args!("{mode}, block checksums {verify}"))?;
+        let direct = if self.direct { ", direct" } else { "" };
+        row(
+            f,
+            "mode",
+            format_args!("{mode}, block checksums {verify}{direct}"),
+        )?;
         for layer in &self.layers {
             row(
                 f,

@@ -48,6 +48,7 @@ fn defaults() {
     for (attribute, value) in [
         ("size", "0"),
         ("verify", "1"),
+        ("direct", "0"),
         ("read_only", "1"),
         ("power", "0"),
         ("device", ""),
@@ -92,6 +93,7 @@ fn bad_values() {
             Errno::INVAL,
         ),
         ("verify", &["2", "\n", "yes", "-1", "01"], Errno::INVAL),
+        ("direct", &["2", "\n", "on"], Errno::INVAL),
         ("read_only", &["2", "\n", "no"], Errno::INVAL),
         ("read_only", &["0"], Errno::ROFS),
         ("power", &["2", "\n", "on", "11"], Errno::INVAL),
@@ -107,6 +109,7 @@ fn bad_values() {
     for (attribute, value) in [
         ("size", "0"),
         ("verify", "1"),
+        ("direct", "0"),
         ("read_only", "1"),
         ("power", "0"),
     ] {
@@ -117,6 +120,8 @@ fn bad_values() {
         ("size", "0", "0"),
         ("verify", "0\n", "0"),
         ("verify", "1", "1"),
+        ("direct", "1\n", "1"),
+        ("direct", "0", "0"),
         ("read_only", "1\n", "1"),
     ] {
         assert_eq!(dir.set(attribute, value), Ok(()), "{attribute} {value:?}");
@@ -149,6 +154,7 @@ fn fixed_while_on() {
     for (attribute, value) in [
         ("size", "1024"),
         ("verify", "0"),
+        ("direct", "1"),
         ("read_only", "1"),
         ("0/path", "/etc/passwd"),
         ("0/fd", "0"),

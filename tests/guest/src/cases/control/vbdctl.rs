@@ -262,7 +262,7 @@ fn json_fields() {
         found,
         json!({
             "name": "web", "state": "on", "device": node, "size": 2 << 20,
-            "requested_size": 2 << 20, "verify": false, "read_only": true,
+            "requested_size": 2 << 20, "verify": false, "direct": false, "read_only": true,
             "layers": [layer(0, "plain"), layer(1, "lz4")],
             "file_bytes": 0, "present_bytes": 0, "counters": {}, "error": null, "holders": [],
         })
