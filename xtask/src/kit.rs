@@ -60,6 +60,7 @@ const PACKAGES: &[&str] = &[
     "kmod",
     "mount",
     "squashfs-tools",
+    "udev",
 ];
 
 #[derive(clap::Args)]

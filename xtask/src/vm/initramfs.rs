@@ -30,6 +30,7 @@ const TOOLS: &[&str] = &[
     "/usr/bin/mkfs.erofs",
     "/usr/bin/mount",
     "/usr/bin/partx",
+    "/usr/bin/udevadm",
     "/usr/bin/umount",
 ];
 
@@ -66,6 +67,8 @@ pub(super) fn make(kit: &Kit, spec: &Spec, init: &Path) -> Result<Vec<u8>> {
         add_file(&mut archive, &inside(&root, path), path)?;
     }
     archive.link("/usr/bin/sh", "bash");
+    // One program by two names, as Debian has it.
+    archive.link("/usr/bin/systemd-udevd", "udevadm");
     add_busybox(&mut archive, kit, &tools)?;
     let own = modules::Own::among(kit, spec)?;
     modules::add(&mut archive, kit, &own)?;

@@ -5,6 +5,7 @@
 mod busy;
 mod sources;
 mod table;
+mod udev;
 
 use super::dir::{assert_nothing_left, stack, Dir};
 use crate::case::Case;
@@ -40,6 +41,7 @@ cases! {
     waits_for_programs: busy::waits_for_programs,
     detach_all_in_order: busy::all_in_order,
     dm_table_works: table::works,
+    udev_names: udev::links,
 }
 
 /// Runs vbdctl, which has to succeed; what it printed.
