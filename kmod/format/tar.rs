@@ -152,7 +152,11 @@ fn size_field(block: &[u8; BLOCK], at: u64) -> Result<u64, Error> {
 
 /// An octal field: leading spaces, digits, then spaces or NULs; an empty one is 0.
 fn octal(field: &[u8]) -> Option<u64> {
-    let text = field.split(|&b| b == 0).next()?.trim_ascii();
+    let mut text = field.split(|&b| b == 0).next()?;
+    // Spaces and nothing else that is white: a line feed is no part of a number.
+    while let [b' ', rest @ ..] | [rest @ .., b' '] = text {
+        text = rest;
+    }
     if text.is_empty() {
         return Some(0);
     }

@@ -7,7 +7,11 @@
 //! but call the format core in the order that its users do.
 
 pub mod codec;
+pub mod compare;
 pub mod crc;
+pub mod damage;
+pub mod decoder;
+pub mod images;
 pub mod lsmt;
 pub mod mem;
 pub mod model;

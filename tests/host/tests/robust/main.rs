@@ -3,15 +3,14 @@
 //! Whatever the bytes: opening does not panic and does not read outside the file, and what was
 //! opened can be read, but for blocks whose own checks fail.
 
-mod images;
 mod mutate;
 
-use images::{good, Image};
 use mutate::mutate;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use vbd_format::lsmt::part_end;
 use vbd_format::{ReadAt as _, Rule};
+use vbd_tests_host::images::{self, good, Image};
 use vbd_tests_host::mem::{Failing, Failure, Mem};
 use vbd_tests_host::open::{layer, Payload, Stack};
 use vbd_tests_host::rng::Rng;

@@ -3,7 +3,7 @@
 //! Changes to good images: outside, inside the compressed layer, with and without checksums that
 //! give them away.
 
-use crate::images::{inner, pack, payload_at, wrap, Image};
+use vbd_tests_host::images::{inner, pack, payload_at, wrap, Image};
 use vbd_tests_host::put;
 use vbd_tests_host::rng::Rng;
 use vbd_tests_host::zfile::seal;

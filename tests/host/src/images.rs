@@ -2,18 +2,20 @@
 
 //! Good images in all forms, all of the same small disk.
 
+use crate::lsmt::{Record, Spec, PADDING};
+use crate::rng::Rng;
+use crate::{tar, zfile};
 use std::ops::Range;
-use vbd_tests_host::lsmt::{Record, Spec, PADDING};
-use vbd_tests_host::rng::Rng;
-use vbd_tests_host::{tar, zfile};
 
 /// A good layer file.
 #[derive(Clone, Debug)]
-pub(crate) struct Image {
-    pub(crate) name: &'static str,
-    pub(crate) file: Vec<u8>,
+pub struct Image {
+    /// What it is, in words that [`pack`] and [`wrap`] understand.
+    pub name: &'static str,
+    /// Its bytes.
+    pub file: Vec<u8>,
     /// Byte ranges of headers, trailers, jump table and index.
-    pub(crate) structures: Vec<Range<usize>>,
+    pub structures: Vec<Range<usize>>,
 }
 
 const SECTORS: usize = 40;
@@ -33,7 +35,7 @@ fn records() -> Vec<Record> {
 }
 
 /// What the disk reads as.
-pub(crate) fn disk() -> Vec<u8> {
+pub fn disk() -> Vec<u8> {
     let content = content();
     let mut disk = vec![0; SECTORS * 512];
     for r in records().iter().filter(|r| !r.zeroed) {
@@ -45,14 +47,14 @@ pub(crate) fn disk() -> Vec<u8> {
 }
 
 /// The layer that all images hold, before compression.
-pub(crate) fn inner() -> Spec {
+pub fn inner() -> Spec {
     let mut spec = Spec::new((SECTORS * 512) as u64, content(), &records());
     spec.records.resize(12, PADDING);
     spec
 }
 
 /// Compresses as the image of that name is compressed.
-pub(crate) fn pack(name: &str, layer: &[u8]) -> zfile::Spec {
+pub fn pack(name: &str, layer: &[u8]) -> zfile::Spec {
     let (algo, block_size) = match name {
         "lz4 overwritten" | "pax lz4 overwritten" => (1, 4096),
         "zstd trailer" => (2, 512),
@@ -67,7 +69,7 @@ pub(crate) fn pack(name: &str, layer: &[u8]) -> zfile::Spec {
 }
 
 /// Wraps as the image of that name is wrapped.
-pub(crate) fn wrap(name: &str, payload: &[u8]) -> Vec<u8> {
+pub fn wrap(name: &str, payload: &[u8]) -> Vec<u8> {
     match name.split(' ').next() {
         Some("ustar") => tar::wrap_ustar(payload),
         Some("pax") => tar::wrap_pax(payload),
@@ -76,7 +78,7 @@ pub(crate) fn wrap(name: &str, payload: &[u8]) -> Vec<u8> {
 }
 
 /// Byte of the file at which the payload begins.
-pub(crate) fn payload_at(name: &str) -> usize {
+pub fn payload_at(name: &str) -> usize {
     match name.split(' ').next() {
         Some("ustar") => 512,
         Some("pax") => 1536,
@@ -85,7 +87,7 @@ pub(crate) fn payload_at(name: &str) -> usize {
 }
 
 /// Zeroes that a tar wrapper puts behind the payload.
-pub(crate) fn padding(name: &str, file: &[u8]) -> usize {
+pub fn padding(name: &str, file: &[u8]) -> usize {
     if payload_at(name) == 0 {
         return 0;
     }
@@ -98,7 +100,7 @@ pub(crate) fn padding(name: &str, file: &[u8]) -> usize {
 }
 
 /// Bytes of trailer that an overwritten header makes unnecessary; a tar wrapper still needs them.
-pub(crate) fn tail(name: &str) -> usize {
+pub fn tail(name: &str) -> usize {
     if payload_at(name) == 0 {
         512
     } else {
@@ -107,7 +109,7 @@ pub(crate) fn tail(name: &str) -> usize {
 }
 
 /// All images.
-pub(crate) fn good() -> Vec<Image> {
+pub fn good() -> Vec<Image> {
     [
         "plain",
         "ustar plain",

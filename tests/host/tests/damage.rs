@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
+
+//! The format core against the second reader: on upstream's kinds of images, and on each of the
+//! damaged ones that the virtual machine shows to the driver.
+
+use std::collections::BTreeMap;
+use vbd_tests_host::compare::{agrees, CHUNK};
+use vbd_tests_host::damage::KINDS;
+use vbd_tests_host::decoder::{self, Outcome, Sector};
+use vbd_tests_host::images::{disk, good};
+
+#[test]
+fn the_second_reader_reads_good_images() {
+    for image in good() {
+        let Outcome::Open(stack) = decoder::open(&[&image.file], CHUNK) else {
+            panic!("{}: refused", image.name);
+        };
+        assert!(stack.doubts.is_empty(), "{}", image.name);
+        let disk = disk();
+        assert_eq!(stack.virtual_size, disk.len() as u64);
+        for (number, want) in disk.chunks(512).enumerate() {
+            let got = stack.sector(number as u64);
+            assert_eq!(got, Sector::Exact(want.to_vec()), "{} {number}", image.name);
+        }
+    }
+}
+
+#[test]
+fn both_readers_agree_on_damaged_images() {
+    let mut tally = BTreeMap::<&str, usize>::new();
+    let mut wrong = Vec::new();
+    let mut total = 0;
+    for (kind, make) in KINDS {
+        let mut count = 0;
+        make(&mut |case| {
+            count += 1;
+            match agrees(&case.files) {
+                Ok(outcome) => *tally.entry(outcome).or_default() += 1,
+                Err(what) => wrong.push(format!("{kind}: {}: {what}", case.name)),
+            }
+        });
+        println!("{kind}: {count}");
+        assert!(count > 100, "{kind}: {count} cases");
+        total += count;
+    }
+    println!("{total}: {tally:#?}");
+    assert!(
+        wrong.is_empty(),
+        "{} cases: {:#?}",
+        wrong.len(),
+        &wrong[..wrong.len().min(30)]
+    );
+    // Enough of each: refused by most rules, opened, and opened with bad blocks.
+    assert!(tally.len() > 25, "{tally:#?}");
+    for outcome in ["reads", "reads in part"] {
+        assert!(tally[outcome] > 500, "{outcome}: {tally:#?}");
+    }
+}
