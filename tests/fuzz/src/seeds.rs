@@ -45,7 +45,8 @@ pub fn seeds(name: &str, fixtures: Option<&Path>) -> Result<Vec<Vec<u8>>> {
         _ => Vec::new(),
     };
     if name == "tar" {
-        damage::kind("tar_fields")(&mut |case| {
+        (damage::kind("tar_fields").make)(&mut |make| {
+            let case = make();
             if seeds.len() < 400 && case.name.contains("records") {
                 seeds.push(tar(&case.files[0]));
             }

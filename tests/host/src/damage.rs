@@ -26,36 +26,64 @@ pub struct Case {
     pub files: Vec<Vec<u8>>,
 }
 
-/// Takes cases as they are made: all at once they would fill the memory of a small machine.
-pub type Sink<'a> = &'a mut dyn FnMut(Case);
+/// Makes a case.
+pub type Make<'a> = &'a dyn Fn() -> Case;
 
-/// Kinds of damage: name, what it is about, and what makes it.
-pub const KINDS: &[(&str, fn(Sink<'_>))] = &[
-    ("tar_fields", fields::tar),
-    ("zfile_fields", fields::zfile),
-    ("lsmt_fields", fields::lsmt),
-    ("index_records", records::fields),
-    ("record_lists", records::lists),
-    ("jump_tables", tables::entries),
-    ("truncations", sizes::all),
-    ("metadata_flips", flips::metadata),
-    ("block_flips", flips::blocks),
-    ("codec_streams", streams::all),
-    ("stacks", stacks::all),
-];
+/// Is offered one case after the other, and has those made that it wants: all at once they would
+/// fill the memory of a small machine, and making them takes its time.
+pub type Sink<'a> = &'a mut dyn FnMut(Make<'_>);
 
-/// The kind of that name.
-pub fn kind(name: &str) -> fn(Sink<'_>) {
-    let mut kinds = KINDS.iter();
-    let found = kinds.find(|(known, _)| *known == name);
-    found.unwrap_or_else(|| panic!("no kind {name}")).1
+/// A kind of damage.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    /// What it is about.
+    pub name: &'static str,
+    /// Offers all cases, in the same order each time.
+    pub make: fn(Sink<'_>),
+    /// Each so many-th case is enough where time is short; a prime, so that no loop is met at the
+    /// same place only.
+    pub stride: usize,
 }
 
-fn one(name: String, file: Vec<u8>) -> Case {
-    Case {
-        name,
-        files: vec![file],
-    }
+macro_rules! kinds {
+    ($($name:ident: $make:path, $stride:literal;)*) => {
+        /// All kinds of damage.
+        pub const KINDS: &[Kind] = &[
+            $(Kind {
+                name: stringify!($name),
+                make: $make,
+                stride: $stride,
+            },)*
+        ];
+    };
+}
+
+kinds! {
+    tar_fields: fields::tar, 31;
+    zfile_fields: fields::zfile, 73;
+    lsmt_fields: fields::lsmt, 37;
+    index_records: records::fields, 23;
+    record_lists: records::lists, 3;
+    jump_tables: tables::entries, 19;
+    truncations: sizes::all, 17;
+    metadata_flips: flips::metadata, 61;
+    block_flips: flips::blocks, 241;
+    codec_streams: streams::all, 29;
+    stacks: stacks::all, 3;
+}
+
+/// The kind of that name.
+pub fn kind(name: &str) -> Kind {
+    let found = KINDS.iter().find(|kind| kind.name == name);
+    *found.unwrap_or_else(|| panic!("no kind {name}"))
+}
+
+/// Offers a case of one layer file.
+fn offer(sink: Sink<'_>, name: impl Fn() -> String, file: impl Fn() -> Vec<u8>) {
+    sink(&|| Case {
+        name: name(),
+        files: vec![file()],
+    });
 }
 
 /// Values of a field of `width` bytes that code may stumble over; `near` are numbers around which

@@ -68,6 +68,15 @@ pub fn pack(name: &str, layer: &[u8]) -> zfile::Spec {
     spec
 }
 
+/// Stores LSMT bytes as the image of that name does.
+pub fn stored(name: &str, layer: &[u8]) -> Vec<u8> {
+    if name.contains("plain") {
+        wrap(name, layer)
+    } else {
+        wrap(name, &pack(name, layer).build())
+    }
+}
+
 /// Wraps as the image of that name is wrapped.
 pub fn wrap(name: &str, payload: &[u8]) -> Vec<u8> {
     match name.split(' ').next() {

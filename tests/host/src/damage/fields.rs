@@ -3,8 +3,8 @@
 //! Every field of tar headers, of ZFile headers and trailers and of LSMT headers and trailers, at
 //! the values where something changes.
 
-use super::{get, one, payload, set, values, Sink};
-use crate::images::{good, inner, pack, wrap};
+use super::{get, offer, payload, set, values, Sink};
+use crate::images::{good, inner, pack, stored};
 use crate::tar::{pax_record, seal, seal_signed, size_text};
 use crate::zfile;
 
@@ -78,15 +78,18 @@ pub(super) fn zfile(sink: Sink<'_>) {
                 let old = get(&image.file, at + field, width);
                 for value in values(old, width, &near(field)) {
                     for resealed in [true, false] {
-                        let mut file = image.file.clone();
-                        set(&mut file, at + field, width, value);
-                        if resealed {
-                            zfile::seal(&mut file, at);
-                        }
                         let digest = if resealed { "right" } else { "old" };
                         let name = image.name;
-                        let what = format!("{name}: {part} {field} = {value:#x}, {digest} digest");
-                        sink(one(what, file));
+                        let what =
+                            || format!("{name}: {part} {field} = {value:#x}, {digest} digest");
+                        offer(sink, what, || {
+                            let mut file = image.file.clone();
+                            set(&mut file, at + field, width, value);
+                            if resealed {
+                                zfile::seal(&mut file, at);
+                            }
+                            file
+                        });
                     }
                 }
             }
@@ -110,14 +113,13 @@ pub(super) fn lsmt(sink: Sink<'_>) {
             for (field, width) in LSMT {
                 let old = get(&plain, at + field, width);
                 for value in values(old, width, &near(field)) {
-                    let mut bytes = plain.clone();
-                    set(&mut bytes, at + field, width, value);
-                    let payload = match image.name.contains("plain") {
-                        true => bytes,
-                        false => pack(image.name, &bytes).build(),
-                    };
-                    let what = format!("{}: lsmt {part} {field} = {value:#x}", image.name);
-                    sink(one(what, wrap(image.name, &payload)));
+                    let name = image.name;
+                    let what = || format!("{name}: lsmt {part} {field} = {value:#x}");
+                    offer(sink, what, || {
+                        let mut bytes = plain.clone();
+                        set(&mut bytes, at + field, width, value);
+                        stored(name, &bytes)
+                    });
                 }
             }
         }
@@ -157,7 +159,10 @@ pub(super) fn tar(sink: Sink<'_>) {
         if payload.start == 0 {
             continue;
         }
-        let mut tell = |what: String, file| sink(one(format!("{}: {what}", image.name), file));
+        let mut tell = |what: String, file: Vec<u8>| {
+            let what = || format!("{}: {what}", image.name);
+            offer(sink, what, || file.clone());
+        };
         let size = payload.len() as u64;
         for block in (0..payload.start).step_by(1024) {
             for text in texts(size) {

@@ -3,8 +3,8 @@
 //! Index records: each field at the values where something changes, and lists of records that
 //! overlap, go back, or lie where they must not.
 
-use super::{one, Sink};
-use crate::images::{good, inner, pack, wrap};
+use super::{offer, Sink};
+use crate::images::{good, inner, stored};
 use crate::lsmt::{Record, Spec, PADDING};
 
 /// Layers of all forms, with another index.
@@ -14,15 +14,12 @@ fn with_records(what: &str, records: Vec<[u8; 16]>, sink: Sink<'_>) {
         if ["ustar plain", "zstd large overwritten", "lz4 old trailer"].contains(&image.name) {
             continue;
         }
-        let mut layer = inner();
-        layer.records.clone_from(&records);
-        let plain = layer.build();
-        let payload = match image.name.contains("plain") {
-            true => plain,
-            false => pack(image.name, &plain).build(),
-        };
-        let name = format!("{}: {what}", image.name);
-        sink(one(name, wrap(image.name, &payload)));
+        let what = || format!("{}: {what}", image.name);
+        offer(sink, what, || {
+            let mut layer = inner();
+            layer.records.clone_from(&records);
+            stored(image.name, &layer.build())
+        });
     }
 }
 
@@ -165,17 +162,23 @@ pub(super) fn lists(sink: Sink<'_>) {
     with_records("ones for records", vec![[0xff; 16]; 4], sink);
     // The index at other places than where writers put it.
     for at in [0, 1, 512, 4095, 4096, 4097, 8000, 8191] {
-        let mut layer = inner();
-        layer.records = vec![data(0, 1, 8).bytes()];
-        let mut plain = layer.build();
-        let trailer = plain.len() - 4096;
-        crate::put_u64(&mut plain, trailer + 32, at);
-        sink(one(format!("plain: index at {at}"), plain));
+        let what = || format!("plain: index at {at}");
+        offer(sink, what, || {
+            let mut layer = inner();
+            layer.records = vec![data(0, 1, 8).bytes()];
+            let mut plain = layer.build();
+            let trailer = plain.len() - 4096;
+            crate::put_u64(&mut plain, trailer + 32, at);
+            plain
+        });
     }
     for junk in [1, 15, 511, 512, 4097] {
-        let mut layer = inner();
-        layer.junk_before_index = vec![0xa5; junk];
-        layer.junk_after_index = vec![0x5a; junk + 1];
-        sink(one(format!("plain: {junk} bytes of junk"), layer.build()));
+        let what = || format!("plain: {junk} bytes of junk");
+        offer(sink, what, || {
+            let mut layer = inner();
+            layer.junk_before_index = vec![0xa5; junk];
+            layer.junk_after_index = vec![0x5a; junk + 1];
+            layer.build()
+        });
     }
 }

@@ -2,7 +2,7 @@
 
 //! Files that end early or late: around every structure, block, record and field.
 
-use super::{one, payload, Sink};
+use super::{offer, payload, Sink};
 use crate::images::{good, inner, pack, wrap};
 use std::collections::BTreeSet;
 
@@ -38,34 +38,32 @@ pub(super) fn all(sink: Sink<'_>) {
     for image in good() {
         let place = payload(&image);
         let bytes = &image.file[place.clone()];
+        let whole = bytes.len();
         for border in borders(image.name, bytes) {
             for length in [border.wrapping_sub(1), border, border + 1] {
-                if length > bytes.len() {
+                if length > whole {
                     continue;
                 }
-                let what = format!("{}: {length} of {}", image.name, bytes.len());
-                sink(one(
-                    what.clone(),
-                    image.file[..place.start + length].to_vec(),
-                ));
+                let what = || format!("{}: {length} of {whole}", image.name);
+                offer(sink, what, || image.file[..place.start + length].to_vec());
                 if place.start != 0 {
                     // A wrapper that is right about what it has.
-                    let file = wrap(image.name, &bytes[..length]);
-                    sink(one(format!("{what}, wrapped well"), file));
+                    let what = || format!("{}, wrapped well", what());
+                    offer(sink, what, || wrap(image.name, &bytes[..length]));
                 }
             }
         }
         for length in [0, 1, 511, 512, 513, 1023, 1024, 1535, 1536, 1537] {
             if length < image.file.len() {
-                let what = format!("{}: {length} bytes", image.name);
-                sink(one(what, image.file[..length].to_vec()));
+                let what = || format!("{}: {length} bytes", image.name);
+                offer(sink, what, || image.file[..length].to_vec());
             }
         }
         for more in [1, 16, 511, 512, 4096] {
             for byte in [0, 0xff] {
-                let longer = [bytes, &vec![byte; more]].concat();
-                let what = format!("{}: {more} bytes of {byte:#x} more", image.name);
-                sink(one(what, wrap(image.name, &longer)));
+                let what = || format!("{}: {more} bytes of {byte:#x} more", image.name);
+                let longer = || [bytes, &vec![byte; more]].concat();
+                offer(sink, what, || wrap(image.name, &longer()));
             }
         }
     }

@@ -14,7 +14,12 @@ fn layer(virtual_size: u64, value: u8, records: &[Record]) -> Vec<u8> {
 
 /// Every kind of stack.
 pub(super) fn all(sink: Sink<'_>) {
-    let mut tell = |name: String, files: Vec<Vec<u8>>| sink(Case { name, files });
+    let mut tell = |name: String, files: Vec<Vec<u8>>| {
+        sink(&|| Case {
+            name: name.clone(),
+            files: files.clone(),
+        });
+    };
     let bottom = layer(
         64 * 512,
         1,

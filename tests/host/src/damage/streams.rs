@@ -4,7 +4,7 @@
 //! to before its own output, stops in the middle, or is not one at all.
 
 use super::tables::compressed;
-use super::{one, Sink};
+use super::{offer, Sink};
 use crate::codec::encode;
 use crate::images::wrap;
 use crate::rng::Rng;
@@ -39,6 +39,9 @@ fn streams(algo: u8, plain: &[u8], good: &[u8]) -> Vec<(String, Vec<u8>)> {
         add(&format!("{by} bytes long"), encode(algo, &longer));
     }
     for times in [2, 16, 64] {
+        if wanted * times > 1 << 20 {
+            continue;
+        }
         add(
             &format!("a bomb of {times}"),
             encode(algo, &vec![0; wanted * times]),
@@ -202,10 +205,12 @@ pub(super) fn all(sink: Sink<'_>) {
         for number in numbers {
             let plain = &layer[number * size..layer.len().min((number + 1) * size)];
             for (what, stream) in streams(spec.algo, plain, &spec.blocks[number]) {
-                let mut bad = spec.clone();
-                bad.blocks[number] = stream;
-                let what = format!("{}: block {number}: {what}", image.name);
-                sink(one(what, wrap(image.name, &bad.build())));
+                let what = || format!("{}: block {number}: {what}", image.name);
+                offer(sink, what, || {
+                    let mut bad = spec.clone();
+                    bad.blocks[number].clone_from(&stream);
+                    wrap(image.name, &bad.build())
+                });
             }
         }
     }

@@ -3,7 +3,7 @@
 //! Jump tables: entries at the values where something changes, and tables that are too short, too
 //! long, or of blocks that swapped a byte.
 
-use super::{get, one, payload, set, values, Sink};
+use super::{get, offer, payload, set, values, Sink};
 use crate::crc::RawCrc;
 use crate::images::{good, inner, pack, Image};
 use crate::zfile::{self, Spec};
@@ -43,14 +43,15 @@ pub(super) fn entries(sink: Sink<'_>) {
         let place = payload(&image);
         let table = place.start + spec.table_at() as usize;
         let count = spec.blocks.len();
-        let mut tell = |what: String, mut file: Vec<u8>, sealed: bool| {
-            if sealed {
-                seal_table(&mut file, &spec, place.start, place.end);
-            }
-            sink(one(
-                format!("{}: {what}, sealed {sealed}", image.name),
-                file,
-            ));
+        let mut tell = |what: String, file: Vec<u8>, sealed: bool| {
+            let what = || format!("{}: {what}, sealed {sealed}", image.name);
+            offer(sink, what, || {
+                let mut file = file.clone();
+                if sealed {
+                    seal_table(&mut file, &spec, place.start, place.end);
+                }
+                file
+            });
         };
         let longest = u64::from(spec.block_size) + u64::from(spec.block_size) / 255 + 20;
         let numbers = [0, 1, count / 2, count.saturating_sub(2), count - 1];
