@@ -29,6 +29,9 @@ pub(crate) struct Args {
     /// Show every case of the virtual machine, not only those that fail
     #[arg(long, short)]
     verbose: bool,
+    /// The long form: everything where a sample would do, and cases that take minutes
+    #[arg(long)]
+    long: bool,
     /// Only cases of the virtual machine whose name contains one of these
     #[arg(value_name = "CASE")]
     cases: Vec<String>,
@@ -77,7 +80,7 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     let nothing = tempfile::tempdir()?;
     let host = wanted(Kind::Host) && host::build(&mut steps)?;
     if wanted(Kind::Vm) {
-        let suites = guest::suites(&mut steps, kit.as_ref(), &args.cases, nothing.path())?;
+        let suites = guest::suites(&mut steps, kit.as_ref(), args, nothing.path())?;
         for suite in suites {
             let kit = kit.as_ref().context("suites without a kit")?;
             let name = suite.name;

@@ -40,8 +40,15 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
+/// Whether this is the long form, which `cargo xtask test --long` asks for: all there is where a
+/// sample would do, and cases that take minutes.
+pub(crate) fn long() -> bool {
+    std::env::var_os("VBD_LONG").is_some()
+}
+
 fn all() -> impl Iterator<Item = (String, &'static Case)> {
-    let themes = cases::THEMES.iter();
+    let more = if long() { cases::LONG } else { &[] };
+    let themes = cases::THEMES.iter().chain(more);
     themes.flat_map(|(theme, cases)| {
         cases
             .iter()

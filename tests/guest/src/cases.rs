@@ -4,6 +4,7 @@
 //! of several files has a row for each.
 
 mod control;
+mod corrupt;
 mod dm;
 mod errors;
 mod fixtures;
@@ -44,6 +45,9 @@ pub(crate) const THEMES: &[(&str, &[Case])] = &[
     ("errors", errors::neighbours::CASES),
     ("errors", errors::joined::CASES),
     ("errors", errors::storage::CASES),
+    ("corrupt", corrupt::CASES),
+    ("corrupt", corrupt::NESTED),
+    ("corrupt", corrupt::BOMBS),
     ("control_attributes", control::attributes::CASES),
     ("control_direct", control::direct::CASES),
     ("control_many", control::many::CASES),
@@ -61,6 +65,9 @@ pub(crate) const THEMES: &[(&str, &[Case])] = &[
     ("dm_fixtures", dm::fixtures::CASES),
 ];
 
+/// Further themes of the long form.
+pub(crate) const LONG: &[(&str, &[Case])] = &[("corrupt", corrupt::LONG)];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,7 +76,7 @@ mod tests {
     #[test]
     fn every_case_has_a_name_of_its_own() {
         let mut names = BTreeSet::new();
-        for (theme, cases) in THEMES {
+        for (theme, cases) in THEMES.iter().chain(LONG) {
             assert!(!cases.is_empty(), "a row of {theme} is empty");
             for case in *cases {
                 let name = format!("{theme}::{}", case.name);

@@ -26,16 +26,23 @@ use std::time::Duration;
 const BOOTS: [(&str, &[&str]); 3] = [
     ("cases of all other themes", &[]),
     (FIXTURES, &["fixtures", "dm_fixtures"]),
-    ("cases of errors and lifecycle", &["errors", "lifecycle"]),
+    (
+        "cases of errors, damage and lifecycle",
+        &["corrupt", "errors", "lifecycle"],
+    ),
 ];
 /// The boot whose cases need the fixtures.
 const FIXTURES: &str = "cases of fixtures";
+
+/// Tells the guest's program, by its presence in the environment, that it is the long form.
+const LONG: &str = "VBD_LONG";
 
 /// One boot of the machine.
 pub(super) struct Suite {
     pub(super) name: &'static str,
     spec: Spec,
     cases: Vec<String>,
+    long: bool,
 }
 
 /// Builds what the guest needs, and says what is to be run in it. `nothing` is an empty directory
@@ -43,7 +50,7 @@ pub(super) struct Suite {
 pub(super) fn suites(
     steps: &mut Steps,
     kit: Option<&Kit>,
-    patterns: &[String],
+    args: &super::Args,
     nothing: &Path,
 ) -> Result<Vec<Suite>> {
     let Some(kit) = kit else {
@@ -60,7 +67,12 @@ pub(super) fn suites(
         let vbdctl = program::build("vbdctl", "vbdctl")?;
         files.push((vbdctl, "/usr/bin/vbdctl".to_string()));
         let guest = program::build("vbd-guest", "vbd-guest")?;
-        let list = run::stdout(Command::new(guest).arg("list"))?;
+        let mut list = Command::new(guest);
+        list.arg("list");
+        if args.long {
+            list.env(LONG, "1");
+        }
+        let list = run::stdout(&mut list)?;
         all = list.lines().map(str::to_string).collect();
         Ok(Count::default())
     })?;
@@ -68,6 +80,7 @@ pub(super) fn suites(
         steps.blocked("virtual machine", "the module and the guest's programs");
         return Ok(Vec::new());
     }
+    let patterns = &args.cases;
     all.retain(|name| patterns.is_empty() || patterns.iter().any(|part| name.contains(part)));
     if all.is_empty() {
         bail!("no case matches {}", patterns.join(" "));
@@ -92,7 +105,13 @@ pub(super) fn suites(
             timeout: Duration::from_secs(3600) * kit.slowness(),
             ..Spec::default()
         };
-        suites.push(Suite { name, spec, cases });
+        let long = args.long;
+        suites.push(Suite {
+            name,
+            spec,
+            cases,
+            long,
+        });
     }
     Ok(suites)
 }
@@ -132,23 +151,36 @@ fn stripped(step: &Step, kit: &Kit, module: &Path) -> Result<Vec<(PathBuf, Strin
 impl Suite {
     /// Boots a machine, runs the cases in it, and judges what they and the kernel said.
     pub(super) fn run(self, step: &Step, kit: &Kit, verbose: bool) -> Result<Count> {
-        boot(step, kit, &self.spec, self.cases, verbose)
+        let words: Vec<String> = self
+            .cases
+            .iter()
+            .map(|name| run::quoted(name.as_ref()))
+            .collect();
+        let form = if self.long {
+            format!("export {LONG}=1; ")
+        } else {
+            String::new()
+        };
+        // One stream keeps a panic's words and the line of its case in order.
+        let words = words.join(" ");
+        let text = format!("{form}exec vbd-guest run --exact {words} 2>&1");
+        boot(
+            step,
+            kit,
+            &self.spec,
+            &text,
+            Results::new(self.cases, verbose),
+        )
     }
 }
 
-fn boot(step: &Step, kit: &Kit, spec: &Spec, cases: Vec<String>, verbose: bool) -> Result<Count> {
-    let words: Vec<String> = cases
-        .iter()
-        .map(|name| run::quoted(name.as_ref()))
-        .collect();
-    // One stream keeps a panic's words and the line of its case in order.
-    let text = format!("exec vbd-guest run --exact {} 2>&1", words.join(" "));
+fn boot(step: &Step, kit: &Kit, spec: &Spec, text: &str, results: Results) -> Result<Count> {
     let output = RefCell::new(Output {
         log: step.log()?,
-        results: Results::new(cases, verbose),
+        results,
     });
     let mut vm = vm::boot(kit, spec)?;
-    let ended = vm.exec(&text, &mut Sink(&output), &mut Sink(&output))?;
+    let ended = vm.exec(text, &mut Sink(&output), &mut Sink(&output))?;
     let left = match kit.debug {
         Some(_) => checks::left(&mut vm)?,
         None => Vec::new(),

@@ -9,69 +9,69 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-pub(super) const ROOT: &str = "/sys/kernel/config/vbd";
+pub(crate) const ROOT: &str = "/sys/kernel/config/vbd";
 
 /// Outcome of one operation on configfs.
-pub(super) type Done<T = ()> = Result<T, Errno>;
+pub(crate) type Done<T = ()> = Result<T, Errno>;
 
 /// The directory of a device.
-pub(super) struct Dir(PathBuf);
+pub(crate) struct Dir(PathBuf);
 
 impl Dir {
     /// A directory that may exist.
-    pub(super) fn named(name: &str) -> Dir {
+    pub(crate) fn named(name: &str) -> Dir {
         Dir(Path::new(ROOT).join(name))
     }
 
     /// A new one.
-    pub(super) fn new(name: &str) -> Dir {
+    pub(crate) fn new(name: &str) -> Dir {
         let dir = Dir::named(name);
         dir.make()
             .unwrap_or_else(|errno| panic!("mkdir {name}: {errno:?}"));
         dir
     }
 
-    pub(super) fn make(&self) -> Done {
+    pub(crate) fn make(&self) -> Done {
         plain(fs::create_dir(&self.0))
     }
 
-    pub(super) fn remove(&self) -> Done {
+    pub(crate) fn remove(&self) -> Done {
         plain(fs::remove_dir(&self.0))
     }
 
     /// The value of an attribute, without the end of its line.
-    pub(super) fn get(&self, attribute: &str) -> String {
+    pub(crate) fn get(&self, attribute: &str) -> String {
         self.try_get(attribute)
             .unwrap_or_else(|errno| panic!("{attribute}: {errno:?}"))
     }
 
-    pub(super) fn try_get(&self, attribute: &str) -> Done<String> {
+    pub(crate) fn try_get(&self, attribute: &str) -> Done<String> {
         let text = plain(fs::read_to_string(self.0.join(attribute)))?;
         Ok(text.strip_suffix('\n').unwrap_or(&text).to_string())
     }
 
-    pub(super) fn set(&self, attribute: &str, value: &str) -> Done {
+    pub(crate) fn set(&self, attribute: &str, value: &str) -> Done {
         let file = OpenOptions::new().write(true).open(self.0.join(attribute));
         plain(plain(file)?.write_all(value.as_bytes()))
     }
 
     /// Makes layer `number` of a file.
-    pub(super) fn layer(&self, number: usize, path: &Path) -> Done {
+    pub(crate) fn layer(&self, number: usize, path: &Path) -> Done {
         plain(fs::create_dir(self.0.join(number.to_string())))?;
         self.set(&format!("{number}/path"), &path.display().to_string())
     }
 
     /// Makes any directory below.
-    pub(super) fn make_below(&self, name: &str) -> Done {
+    pub(crate) fn make_below(&self, name: &str) -> Done {
         plain(fs::create_dir(self.0.join(name)))
     }
 
-    pub(super) fn remove_below(&self, name: &str) -> Done {
+    pub(crate) fn remove_below(&self, name: &str) -> Done {
         plain(fs::remove_dir(self.0.join(name)))
     }
 
     /// Makes a device of layers, bottom first, and switches it on.
-    pub(super) fn attach<P: AsRef<Path>>(name: &str, layers: &[P]) -> Dir {
+    pub(crate) fn attach<P: AsRef<Path>>(name: &str, layers: &[P]) -> Dir {
         let dir = Dir::new(name);
         for (number, layer) in layers.iter().enumerate() {
             dir.layer(number, layer.as_ref())
@@ -83,20 +83,20 @@ impl Dir {
     }
 
     /// Path of the disk, which has to be there.
-    pub(super) fn disk(&self) -> String {
+    pub(crate) fn disk(&self) -> String {
         let disk = format!("/dev/{}", self.get("device"));
         assert!(Path::new(&disk).exists(), "no {disk}");
         disk
     }
 
     /// Switches the device off and removes all of it.
-    pub(super) fn detach(self) {
+    pub(crate) fn detach(self) {
         self.set("power", "0").expect("power off");
         self.clear().expect("the directories go");
     }
 
     /// Removes the layers and the device, which is off.
-    pub(super) fn clear(&self) -> Done {
+    pub(crate) fn clear(&self) -> Done {
         for entry in plain(fs::read_dir(&self.0))? {
             let path = plain(entry)?.path();
             if path.is_dir() {
@@ -118,12 +118,12 @@ impl Drop for Dir {
 }
 
 /// The error number of a failure.
-pub(super) fn plain<T>(result: io::Result<T>) -> Done<T> {
+pub(crate) fn plain<T>(result: io::Result<T>) -> Done<T> {
     result.map_err(|error| Errno::from_io_error(&error).unwrap_or_else(|| panic!("{error}")))
 }
 
 /// A disk and two layers that make it, the upper one compressed.
-pub(super) fn stack(scratch: &Path, bytes: usize) -> (Vec<u8>, Vec<PathBuf>) {
+pub(crate) fn stack(scratch: &Path, bytes: usize) -> (Vec<u8>, Vec<PathBuf>) {
     let below = content::disk(7, bytes);
     let mut disk = below.clone();
     content::change(&mut disk, 8, 20, 16);
@@ -133,7 +133,7 @@ pub(super) fn stack(scratch: &Path, bytes: usize) -> (Vec<u8>, Vec<PathBuf>) {
 }
 
 /// Nothing of a device may be left when all are detached.
-pub(super) fn assert_nothing_left() {
+pub(crate) fn assert_nothing_left() {
     let names = |place: &str| -> Vec<String> {
         let Ok(entries) = fs::read_dir(place) else {
             return Vec::new();
