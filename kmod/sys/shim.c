@@ -80,7 +80,12 @@ bool vbd_copy_cached(struct file *file, loff_t pos, void *to, size_t len)
 		to += part;
 		len -= part;
 	}
-	return true;
+	/*
+	 * Whoever truncates a file makes it smaller first and then clears the rest of its last page: if
+	 * the file still reaches this far, what was copied is what was stored.
+	 */
+	smp_rmb();
+	return pos <= i_size_read(file->f_mapping->host);
 }
 
 /* What is left to list: bytes to skip, bytes wanted, and places in the list. */

@@ -39,7 +39,7 @@ ssize_t vbd_read_direct(struct file *file, loff_t pos, struct iov_iter *iter);
 
 /*
  * Copies @len bytes of @file from byte @pos to @to, if all of them are in the page cache and up to
- * date; never sleeps. A false return may leave part of them copied.
+ * date, and the file reaches to their end; never sleeps. A false return may leave part of them copied.
  */
 bool vbd_copy_cached(struct file *file, loff_t pos, void *to, size_t len);
 

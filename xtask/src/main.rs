@@ -5,6 +5,7 @@
 mod bench;
 mod cache;
 mod demo;
+mod fuzz;
 mod kit;
 mod man;
 mod module;
@@ -39,6 +40,8 @@ enum Command {
     Man(man::Args),
     /// Run all tests: lints, on the host, in the virtual machine
     Test(test::Args),
+    /// Look with libFuzzer for inputs that the readers do not stand
+    Fuzz(fuzz::Args),
     /// Measure vbd beside its peers in one boot, and the tool on the host
     Bench(bench::Args),
     /// Run a program inside the kit's toolchain root
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Command::Vm(args) => vm::main(&args),
         Command::Man(args) => man::main(&args),
         Command::Test(args) => test::main(&args),
+        Command::Fuzz(args) => fuzz::main(&args),
         Command::Bench(args) => bench::main(&args),
         Command::Enter(args) => kit::enter::main(&args),
     };

@@ -7,7 +7,7 @@
 //! need what it makes; those then count as failures too, so that nothing is left out silently.
 
 mod audit;
-mod fixtures;
+pub(crate) mod fixtures;
 mod guest;
 mod host;
 mod lint;

@@ -43,33 +43,36 @@ pub struct Kind {
     /// Each so many-th case is enough where time is short; a prime, so that no loop is met at the
     /// same place only.
     pub stride: usize,
+    /// The same where it may take a quarter of an hour.
+    pub long_stride: usize,
 }
 
 macro_rules! kinds {
-    ($($name:ident: $make:path, $stride:literal;)*) => {
+    ($($name:ident: $make:path, $stride:literal, $long_stride:literal;)*) => {
         /// All kinds of damage.
         pub const KINDS: &[Kind] = &[
             $(Kind {
                 name: stringify!($name),
                 make: $make,
                 stride: $stride,
+                long_stride: $long_stride,
             },)*
         ];
     };
 }
 
 kinds! {
-    tar_fields: fields::tar, 31;
-    zfile_fields: fields::zfile, 73;
-    lsmt_fields: fields::lsmt, 37;
-    index_records: records::fields, 23;
-    record_lists: records::lists, 3;
-    jump_tables: tables::entries, 19;
-    truncations: sizes::all, 17;
-    metadata_flips: flips::metadata, 61;
-    block_flips: flips::blocks, 241;
-    codec_streams: streams::all, 29;
-    stacks: stacks::all, 3;
+    tar_fields: fields::tar, 61, 1;
+    zfile_fields: fields::zfile, 149, 3;
+    lsmt_fields: fields::lsmt, 73, 2;
+    index_records: records::fields, 47, 2;
+    record_lists: records::lists, 7, 1;
+    jump_tables: tables::entries, 37, 1;
+    truncations: sizes::all, 31, 1;
+    metadata_flips: flips::metadata, 127, 3;
+    block_flips: flips::blocks, 479, 13;
+    codec_streams: streams::all, 59, 2;
+    stacks: stacks::all, 7, 1;
 }
 
 /// The kind of that name.

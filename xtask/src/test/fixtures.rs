@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// The directory of fixtures: below `$VBD_SHARED`, or below the `shared` beside the checkout.
 ///
 /// The inner error says why there is none.
-pub(super) fn find() -> Result<std::result::Result<PathBuf, String>> {
+pub(crate) fn find() -> Result<std::result::Result<PathBuf, String>> {
     let set = std::env::var_os("VBD_SHARED").filter(|value| !value.is_empty());
     let shared = match &set {
         Some(shared) => PathBuf::from(shared),

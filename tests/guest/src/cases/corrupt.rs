@@ -4,7 +4,9 @@
 //! become of it is worked out by the second reader (`tests/host/src/decoder.rs`), never by the
 //! driver's own core.
 //!
-//! A run takes a sample of them, the same in every run; in the long form it takes all.
+//! A run takes a sample of them, the same in every run, and the long form a much larger one: making
+//! a disk takes an emulated machine a tenth of a second. The core goes through all of them on the
+//! host (`tests/host/tests/damage.rs`).
 
 mod bombs;
 mod nested;
@@ -35,7 +37,10 @@ pub(super) use nested::CASES as NESTED;
 /// Shows the cases of a kind to the driver.
 fn show(name: &str) {
     let kind = damage::kind(name);
-    let stride = if long() { 1 } else { kind.stride };
+    let stride = match long() {
+        true => kind.long_stride,
+        false => kind.stride,
+    };
     let begin = Instant::now();
     let mut stand = Stand::new();
     let mut number = 0;

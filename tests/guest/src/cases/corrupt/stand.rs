@@ -9,6 +9,7 @@ use crate::cases::support::read;
 use crate::cases::support::scratch::Scratch;
 use rustix::io::Errno;
 use std::fmt;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use vbd_format::Class;
@@ -41,6 +42,31 @@ pub(super) struct Stand {
     // Dropped in this order.
     _module: Module,
     scratch: Scratch,
+    _hurry: Hurry,
+}
+
+/// Has the kernel hurry where it waits for all processors, as it does when a disk goes: thousands
+/// of times here, and of no interest. As before when this goes.
+struct Hurry(Option<String>);
+
+const HURRY: &str = "/sys/kernel/rcu_expedited";
+
+impl Hurry {
+    fn begin() -> Hurry {
+        let before = fs::read_to_string(HURRY).ok();
+        if before.is_some() {
+            fs::write(HURRY, "1").expect("a setting of the kernel");
+        }
+        Hurry(before)
+    }
+}
+
+impl Drop for Hurry {
+    fn drop(&mut self) {
+        if let Some(before) = &self.0 {
+            let _ = fs::write(HURRY, before.trim());
+        }
+    }
 }
 
 /// What became of the images.
@@ -90,6 +116,7 @@ impl Stand {
             wrong: Vec::new(),
             _module: module,
             scratch: Scratch::in_memory(),
+            _hurry: Hurry::begin(),
         }
     }
 

@@ -15,6 +15,7 @@ use std::path::Path;
 
 pub(in super::super) const CASES: &[Case] = crate::cases::cases![
     truncated_plain_layer,
+    truncated_inside_a_page,
     truncated_compressed_layer,
     failing_storage_below_a_plain_layer,
     failing_storage_below_a_compressed_layer,
@@ -57,6 +58,28 @@ fn truncated_plain_layer() {
         );
         let said = log.vbd_errors();
         assert!(said.is_empty() || said == [line], "{said:#?}");
+        drop(file);
+        module.unload();
+    }
+}
+
+/// What the page cache keeps of a page behind the new end is zeroes, and nobody's data.
+fn truncated_inside_a_page() {
+    for scratch in [Scratch::new(), Scratch::in_memory()] {
+        let disk = vbd_tests_host::rng::Rng(145).noise(64 << 10);
+        let layer = layers::create(&scratch, "layer", &disk, &["--format=plain"]);
+        let module = Module::stack(std::slice::from_ref(&layer), "");
+        let file = read::direct(DEVICE);
+        read::check(&file, &disk, 0, disk.len());
+        let left: usize = (40 << 10) + 3 * 512;
+        truncate(&layer, (4096 + left) as u64);
+        for sector in (36 << 10..48 << 10).step_by(512) {
+            if sector < left {
+                read::check(&file, &disk, sector as u64, 512);
+            } else {
+                read::check_eio(&file, sector as u64, 512);
+            }
+        }
         drop(file);
         module.unload();
     }
