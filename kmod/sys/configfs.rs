@@ -232,6 +232,17 @@ unsafe impl<D: Directory> Container for Root<D> {
 const _: () = assert!(core::mem::offset_of!(bindings::configfs_subsystem, su_group) == 0);
 const _: () = assert!(core::mem::offset_of!(bindings::config_group, cg_item) == 0);
 
+/// Refuses whoever may not make disks: configfs asks for the modes of files alone, and those the root
+/// user of a container passes that was given the directory.
+fn permitted() -> Result {
+    // SAFETY: Looks at the credentials of the current task.
+    if unsafe { bindings::capable(bindings::CAP_SYS_ADMIN as kernel::ffi::c_int) } {
+        Ok(())
+    } else {
+        Err(EPERM)
+    }
+}
+
 /// The tables that configfs is given for directories `D` in containers `C`.
 struct Table<C, D>(PhantomData<(C, D)>);
 
@@ -348,7 +359,7 @@ impl<C: Container<Directory = D>, D: Directory> Table<C, D> {
             item,
             held: &group.held,
         };
-        match store(&group.directory, hold, bytes) {
+        match permitted().and_then(|()| store(&group.directory, hold, bytes)) {
             Ok(()) => len as isize,
             Err(error) => error.to_errno() as isize,
         }
@@ -365,7 +376,8 @@ impl<C: Container<Directory = D>, D: Directory> Table<C, D> {
         let directory = unsafe { &*parent.cast::<C>() }.directory();
         // SAFETY: NUL-terminated by this function's requirements.
         let text = unsafe { CStr::from_char_ptr(name) };
-        let made = directory.make_child(text).and_then(|directory| {
+        let made = permitted().and_then(|()| directory.make_child(text));
+        let made = made.and_then(|directory| {
             let group = Group {
                 group: Opaque::new(pin_init::zeroed::<bindings::config_group>()),
                 held: Atomic::new(false),

@@ -25,6 +25,9 @@ pub(super) fn workspace(steps: &mut Steps) -> Result<()> {
     steps.step("rustfmt", |step| {
         component(step, "fmt", "rustfmt")?;
         step.run(cargo()?.args(["fmt", "--all", "--check"]))?;
+        // The fuzzers' engine is a workspace of its own. It denies warnings when it is built.
+        let engine = ["--manifest-path", "tests/fuzz/engine/Cargo.toml"];
+        step.run(cargo()?.args(["fmt", "--check"]).args(engine))?;
         Ok(Count::default())
     })?;
     steps.step("clippy", |step| {

@@ -12,6 +12,7 @@ use crate::cases::support::read;
 use crate::cases::support::scratch::Scratch;
 use crate::modules;
 use rustix::io::Errno;
+use rustix::thread::{capabilities, set_capabilities, CapabilitySet};
 use std::fs::{self};
 use std::path::Path;
 
@@ -40,6 +41,49 @@ cases! {
     busy_while_open
     a_descriptor_shows_its_file
     the_module_stays
+    root_without_its_capability
+}
+
+/// The root user of a container has every file's mode on its side, and yet may not make disks.
+fn root_without_its_capability() {
+    let module = Module::load("");
+    let scratch = Scratch::in_memory();
+    let (_, layers) = stack(&scratch, 16 << 10);
+    let dir = Dir::new("a");
+    dir.layer(0, &layers[0]).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut sets = capabilities(None).expect("capabilities");
+            sets.effective.remove(CapabilitySet::SYS_ADMIN);
+            set_capabilities(None, sets).expect("fewer of them");
+            let layer = layers[0].display().to_string();
+            for (attribute, value) in [
+                ("power", "1"),
+                ("power", "0"),
+                ("size", "512"),
+                ("verify", "0"),
+                ("read_only", "1"),
+                ("0/path", &layer),
+                ("0/fd", "0"),
+            ] {
+                assert_eq!(dir.set(attribute, value), Err(Errno::PERM), "{attribute}");
+            }
+            assert_eq!(dir.make_below("1"), Err(Errno::PERM));
+            assert_eq!(Dir::named("b").make(), Err(Errno::PERM));
+            // To look is allowed.
+            assert_eq!(dir.get("power"), "0");
+            assert_eq!(dir.get("0/path"), layer);
+        });
+    });
+    assert_eq!(
+        dir.get("size"),
+        "0",
+        "a size that nobody was allowed to set"
+    );
+    dir.set("power", "1").expect("with the capability");
+    dir.detach();
+    assert_nothing_left();
+    module.unload();
 }
 
 fn defaults() {
