@@ -3,7 +3,8 @@
 //! Answers from a merged index against a search from its start.
 
 use crate::input::Input;
-use vbd_format::lsmt::{find, part_end, PieceKind, Pieces, Segment, PADDING_OFFSET};
+use vbd_format::lsmt::{part_end, Directory, Index, PieceKind, Pieces, Segment, PADDING_OFFSET};
+use vbd_tests_host::open::directory;
 
 /// Where indexes begin.
 const BASES: [u64; 4] = [0, (1 << 32) - 40, 1 << 49, PADDING_OFFSET - 200];
@@ -29,11 +30,17 @@ pub(crate) fn run(data: &[u8]) {
         index.push(segment.with_tag(kind));
         at = offset + sectors;
     }
+    // With a directory, and without.
+    let (grid, starts) = directory(&index);
+    assert!(starts.len() <= index.len(), "{} places", starts.len());
+    let with = Index::with(&index, Directory::new(grid, &starts));
+    let without = Index::from(&index[..]);
     for sector in (base.saturating_sub(2)..).step_by(7).take(12) {
         let found = index
             .iter()
             .position(|segment: &Segment| segment.end() > sector);
-        assert_eq!(find(&index, sector), found.unwrap_or(index.len()));
+        let found = found.unwrap_or(index.len());
+        assert_eq!((with.find(sector), without.find(sector)), (found, found));
     }
     for _ in 0..READS {
         if input.is_empty() {
@@ -46,13 +53,8 @@ pub(crate) fn run(data: &[u8]) {
             1 => input.word() % (1 << 59),
             _ => 1 << 59,
         };
-        answers(&index, start, end, size);
-        parts(
-            &index,
-            start & !511,
-            end & !511,
-            input.below(32) as u64 * 512,
-        );
+        answers(&index, with, start, end, size);
+        parts(with, start & !511, end & !511, input.below(32) as u64 * 512);
     }
 }
 
@@ -72,9 +74,9 @@ fn origin(index: &[Segment], byte: u64, size: u64) -> PieceKind {
     }
 }
 
-fn answers(index: &[Segment], start: u64, end: u64, size: u64) {
+fn answers(index: &[Segment], asked: Index<'_>, start: u64, end: u64, size: u64) {
     let mut at = start;
-    for piece in Pieces::new(index, start, end, size) {
+    for piece in Pieces::new(asked, start, end, size) {
         assert!(piece.start == at && piece.len != 0, "{piece:?} at {at}");
         let last = at + piece.len - 1;
         for byte in [at, at + piece.len / 2, last] {
@@ -94,7 +96,7 @@ fn answers(index: &[Segment], start: u64, end: u64, size: u64) {
     assert_eq!(at, end.max(start), "pieces end early");
 }
 
-fn parts(index: &[Segment], start: u64, end: u64, target: u64) {
+fn parts(index: Index<'_>, start: u64, end: u64, target: u64) {
     let mut at = start;
     for _ in 0..PARTS {
         if at >= end {

@@ -9,7 +9,7 @@ use vbd_format::{Error, ReadAt as _, Rule, Window};
 use vbd_tests_host::crc::RawCrc;
 use vbd_tests_host::decoder::{Block, ZFile};
 use vbd_tests_host::mem::Mem;
-use vbd_tests_host::open::Payload;
+use vbd_tests_host::open::{groups_into, Payload};
 
 /// Bytes of header and trailer that mean something.
 const USED: usize = 96;
@@ -47,10 +47,8 @@ fn check(payload: &[u8], room: usize) {
     };
     let mut groups = Vec::new();
     let mut buf = vec![0; room];
-    let loaded = zfile::load_jump_table(&source, &zfile, &RawCrc, &mut buf, |group| {
-        groups.push(group);
-        Ok::<_, Error>(())
-    });
+    let sink = groups_into(&mut groups);
+    let loaded = zfile::load_jump_table(&source, &zfile, &RawCrc, &mut buf, sink);
     if let Err(error) = loaded {
         return assert_eq!(Err(error), wanted.map(|_| ()));
     }
