@@ -32,7 +32,8 @@ pub(crate) fn run(data: &[u8]) {
     if what & 64 != 0 {
         payload.truncate(end);
     }
-    check(&payload, 4 + usize::from(room));
+    // At least a group of entries.
+    check(&payload, 128 + usize::from(room));
 }
 
 fn check(payload: &[u8], room: usize) {
