@@ -59,8 +59,11 @@ impl InlinePool {
 
 /// Sets for workers, good for any layer; at most one a CPU is kept, and shared by all devices.
 struct WorkerPool {
-    slots: KVec<Pin<KBox<SpinLock<Option<KBox<Scratch>>>>>>,
+    slots: KVec<WorkerSlot>,
 }
+
+/// A place for a set that nobody uses.
+type WorkerSlot = Pin<KBox<SpinLock<Option<KBox<Scratch>>>>>;
 
 impl WorkerPool {
     fn new() -> Result<Self> {
@@ -93,7 +96,7 @@ impl WorkerPool {
     }
 
     /// The slots, this CPU's first.
-    fn slots(&self) -> impl Iterator<Item = &Pin<KBox<SpinLock<Option<KBox<Scratch>>>>>> {
+    fn slots(&self) -> impl Iterator<Item = &WorkerSlot> {
         let here = CpuId::current().as_u32() as usize;
         let (before, after) = self.slots.split_at_checked(here).unwrap_or_default();
         Iterator::chain(after.iter(), before)
