@@ -20,7 +20,7 @@ const CONFIGS: [&str; 12] = [
     r#"{"lowers":[{"file":"/a"}],"download":{"enable":false},"recordTracePath":"/t"}"#,
     r#"{"lowers":[{"file":"/a","targetFile":"t","targetDigest":"d","gzipIndex":"g"}]}"#,
     r#"{"upper":{"index":"i","data":"d","target":"t","gzipIndex":"g"}}"#,
-    r#"{"layers":["a","/b"],"size":1048576,"verify":false,"name":"web"}"#,
+    r#"{"layers":["a","/b"],"size":1048576,"verify":false,"direct":true,"name":"web"}"#,
     r#"{"config":"web.json","size":0,"verify":true}"#,
     r#"{"layers":[]}"#,
     r#" { "lowers" : [ ] } "#,
