@@ -4,7 +4,7 @@
 
 use proptest::prelude::*;
 use vbd_format::tar::{checksums, unwrap, Wrapper, HEADER_BYTES};
-use vbd_format::{ReadAt as _, Window};
+use vbd_format::{ReadAt as _, Rule, Window};
 use vbd_tests_host::mem::{Mem, Sparse};
 use vbd_tests_host::tar::{
     header, pax_record, seal, seal_signed, size_text, wrap_pax, wrap_records, wrap_ustar,
@@ -114,6 +114,21 @@ fn size_fields_are_parsed_leniently() {
         let mut file = header("layer", b'0', text);
         file.extend_from_slice(PAYLOAD);
         assert_eq!(open(&file), (Wrapper::Ustar, 512, Vec::new()));
+    }
+}
+
+#[test]
+fn nothing_but_spaces_is_white_in_a_size_field() {
+    for text in [
+        &b"\t1750      "[..],
+        b"1750\n      ",
+        b"\x0c1750",
+        b" 17 50 ",
+    ] {
+        let mut file = header("layer", b'0', text);
+        file.extend_from_slice(PAYLOAD);
+        let error = unwrap(Mem(file)).expect_err("no number");
+        assert_eq!(error.rule, Rule::TarSizeField, "{}", text.escape_ascii());
     }
 }
 
