@@ -8,7 +8,8 @@
 //! in the cache under a name made of the kernel's package version and of the recipe, and appears
 //! there by a rename when it is complete; a kit that is there is never changed again.
 //!
-//! Besides the stock kernel's there are kits with kernels of our own, built to check themselves.
+//! Besides the stock kernel's there are kits with kernels of our own, built to check themselves or
+//! to run as a program of the host.
 
 mod config;
 pub(crate) mod debug;
@@ -21,7 +22,7 @@ mod root;
 use crate::cache;
 use crate::run::Log;
 use anyhow::{Context, Result};
-pub(crate) use debug::{Choice, Debug};
+pub(crate) use debug::{Choice, Debug, KernelChoice};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
 use std::fs;
@@ -66,7 +67,7 @@ const PACKAGES: &[&str] = &[
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    choice: Choice,
+    kernel: KernelChoice,
     /// Look for a newer kernel of the series even when a kit is there
     #[arg(long)]
     update: bool,
@@ -80,7 +81,7 @@ pub(crate) struct Args {
 
 /// `cargo xtask kit`.
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
-    let debug = args.choice.debug;
+    let debug = args.kernel.chosen();
     if args.update {
         Kit::prepare(true)?;
     }
@@ -93,7 +94,7 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
         println!("kernel   {} ({})", kit.release, kit.version);
         println!("root     {}", kit.root().display());
         println!("KDIR     {} (inside the root)", kit.kdir());
-        let option = debug.map_or(String::new(), |debug| format!(" --debug={}", debug.name()));
+        let option = debug.map_or(String::new(), |debug| format!(" {}", debug.option()));
         println!("use      cargo xtask build{option}, or cargo xtask make{option} -- <arguments>");
     }
     Ok(ExitCode::SUCCESS)
@@ -243,6 +244,11 @@ impl Kit {
             version: resolved.version.clone(),
             debug,
         }
+    }
+
+    /// Whether its kernel is a program of the host, and not one for a machine.
+    pub(crate) fn is_uml(&self) -> bool {
+        self.debug == Some(Debug::Uml)
     }
 
     /// Arguments of make that go with the kernel.

@@ -34,7 +34,7 @@ enum Command {
     Make(module::MakeArgs),
     /// Build vbd.ko for the kit's kernel
     Build(module::BuildArgs),
-    /// Boot the kit's kernel under QEMU and run a command in it
+    /// Boot the kit's kernel, under QEMU or as User-Mode Linux, and run a command in it
     Vm(vm::Args),
     /// Write man pages and shell completions of vbdctl to target/man and target/completions
     Man(man::Args),

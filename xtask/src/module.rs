@@ -7,7 +7,7 @@
 mod copy;
 
 use crate::cache::{self, Lock};
-use crate::kit::{Choice, Kit};
+use crate::kit::{KernelChoice, Kit};
 use crate::run::{self, Log};
 use anyhow::{bail, Context, Result};
 use rustix::pipe::{pipe_with, PipeFlags};
@@ -20,7 +20,7 @@ use std::process::{Command, ExitCode, ExitStatus, Stdio};
 #[derive(clap::Args)]
 pub(crate) struct MakeArgs {
     #[command(flatten)]
-    choice: Choice,
+    kernel: KernelChoice,
     /// Directory whose Makefile is used instead of the checkout's
     #[arg(short = 'C', long, value_name = "DIR")]
     directory: Option<PathBuf>,
@@ -32,7 +32,7 @@ pub(crate) struct MakeArgs {
 #[derive(clap::Args)]
 pub(crate) struct BuildArgs {
     #[command(flatten)]
-    choice: Choice,
+    kernel: KernelChoice,
     /// Show the compiler command lines
     #[arg(long, short)]
     verbose: bool,
@@ -40,7 +40,7 @@ pub(crate) struct BuildArgs {
 
 /// `cargo xtask make`.
 pub(crate) fn make_main(args: &MakeArgs) -> Result<ExitCode> {
-    let kit = Kit::choose(args.choice.debug)?;
+    let kit = Kit::choose(args.kernel.chosen())?;
     let place = match &args.directory {
         Some(directory) => {
             let whole = directory
@@ -56,7 +56,7 @@ pub(crate) fn make_main(args: &MakeArgs) -> Result<ExitCode> {
 
 /// `cargo xtask build`.
 pub(crate) fn build_main(args: &BuildArgs) -> Result<ExitCode> {
-    let kit = Kit::choose(args.choice.debug)?;
+    let kit = Kit::choose(args.kernel.chosen())?;
     let place = Place::of(&kit)?;
     let mut command = make(&kit, &place.directory);
     if args.verbose {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
 
-//! The test machine: the kit's stock kernel in QEMU, with a first root of our own making.
+//! The test machine: the kit's kernel in QEMU, or as a program of the host if it is User-Mode Linux,
+//! with a first root of our own making.
 
 mod accel;
 mod complaint;
@@ -12,21 +13,23 @@ mod place;
 pub(crate) mod program;
 mod session;
 mod share;
+mod uml;
 
 // Both ends of the line compile the same file.
 #[path = "../../tests/guest/src/frame.rs"]
 mod frame;
 
 pub(crate) use session::{Ended, Report, Vm};
+pub(crate) use uml::MEMORY_MIB as UML_MEMORY_MIB;
 
-use crate::kit::{Choice, Kit};
+use crate::kit::{KernelChoice, Kit};
 use crate::{module, run};
 use accel::Accel;
 use anyhow::{bail, Context, Result};
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 /// Exit status of `cargo xtask vm` when the guest itself was in trouble, whatever the command
@@ -36,7 +39,7 @@ const TROUBLE: u8 = 99;
 #[derive(clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    choice: Choice,
+    kernel: KernelChoice,
     /// Directory that the guest sees at /share, as a copy: what the guest changes is dropped
     #[arg(long, value_name = "DIR")]
     share: Option<PathBuf>,
@@ -91,6 +94,30 @@ pub(crate) struct Disk {
     /// Absolute path of a raw image.
     pub(crate) file: PathBuf,
     pub(crate) read_only: bool,
+}
+
+/// What runs a guest.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Runner {
+    Qemu(Accel),
+    /// The host: the kernel is a program.
+    Host,
+}
+
+impl Runner {
+    /// A guest that is ready to be started.
+    fn command(
+        self,
+        kit: &Kit,
+        spec: &Spec,
+        place: &machine::Place,
+        line: machine::Line,
+    ) -> Result<Command> {
+        match self {
+            Runner::Qemu(accel) => Ok(machine::command(kit, spec, place, accel, line)),
+            Runner::Host => uml::command(kit, spec, place, line),
+        }
+    }
 }
 
 /// A plugin of QEMU's emulator.
@@ -168,11 +195,17 @@ impl Outcome {
 /// Boots a guest.
 pub(crate) fn boot(kit: &Kit, spec: &Spec) -> Result<Vm> {
     let init = program::build("vbd-guest", "vbd-guest")?;
-    let accel = match spec.plugin {
-        Some(_) => Accel::Emulation,
-        None => accel::choose(kit, &init)?,
-    };
-    Vm::start(kit, spec, &init, accel)
+    let runner = runner(kit, spec, &init)?;
+    Vm::start(kit, spec, &init, runner)
+}
+
+/// What is to run the guest; `init` is its first process.
+fn runner(kit: &Kit, spec: &Spec, init: &Path) -> Result<Runner> {
+    Ok(match spec.plugin {
+        _ if kit.is_uml() => Runner::Host,
+        Some(_) => Runner::Qemu(Accel::Emulation),
+        None => Runner::Qemu(accel::choose(kit, init)?),
+    })
 }
 
 /// Boots a guest, runs shell text in it, and ends it.
@@ -191,15 +224,15 @@ pub(crate) fn run(
 
 /// `cargo xtask vm`.
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
-    let kit = Kit::choose(args.choice.debug)?;
+    let kit = Kit::choose(args.kernel.chosen())?;
     let spec = spec(args, &kit)?;
     if args.console {
         let init = program::build("vbd-guest", "vbd-guest")?;
-        let accel = accel::choose(&kit, &init)?;
+        let runner = runner(&kit, &spec, &init)?;
         let place = place::Guard::new()?;
         session::prepare(&kit, &spec, &init, &place)?;
         let line = machine::Line::Terminal;
-        let status = run::status(&mut machine::command(&kit, &spec, &place, accel, line))?;
+        let status = run::status(&mut runner.command(&kit, &spec, &place, line)?)?;
         return Ok(ExitCode::from(u8::from(!status.success())));
     }
     let text = shell_text(&args.command);

@@ -9,11 +9,12 @@ use rustix::fs::{makedev, mknodat, FileType, Mode, CWD};
 use rustix::mount::{mount, MountFlags};
 use rustix::process::{wait, WaitOptions};
 use rustix::system::{reboot, RebootCommand};
+use rustix::termios::{tcgetattr, tcsetattr, OptionalActions};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -43,22 +44,37 @@ pub(crate) fn main() -> ExitCode {
 fn work() -> Result<()> {
     mount_all()?;
     let words = fs::read_to_string("/proc/cmdline").context("cannot read /proc/cmdline")?;
+    let words: Vec<&str> = words.split_whitespace().collect();
+    // User-Mode Linux has no virtio, so there the host says what is where.
+    let serial = value(&words, "vbd.line=");
+    let virtio: &[&str] = match serial {
+        Some(_) => &[],
+        None => &["virtio_blk", "virtio_rng"],
+    };
     // What the kernel needs so that drivers and their users meet nothing unprepared.
-    if !modules::probe(&["virtio_blk", "virtio_rng", "configfs"]) {
+    if !modules::probe(&[virtio, &["configfs"]].concat()) {
         bail!("cannot load the machine's drivers");
     }
     mount_one("configfs", "/sys/kernel/config")?;
     make_nodes()?;
-    name_disks()?;
+    name_disks(value(&words, "vbd.disks="))?;
     set_kernel("hung_task_timeout_secs", "40")?;
     set_kernel("hung_task_check_interval_secs", "10")?;
     set_kernel("sysrq", "1")?;
     // The kernel's boot messages are kept off the console below this, for speed.
     set_kernel("printk", "7 4 1 7")?;
-    if words.split_whitespace().any(|word| word == "vbd.console") {
+    if words.contains(&"vbd.console") {
         return console();
     }
-    serve()
+    serve(match serial {
+        Some(name) => open_serial(name)?,
+        None => open_port()?,
+    })
+}
+
+/// What follows `name` in the word of the kernel's command line that begins with it.
+fn value<'a>(words: &[&'a str], name: &str) -> Option<&'a str> {
+    words.iter().find_map(|word| word.strip_prefix(name))
 }
 
 fn set_kernel(name: &str, value: &str) -> Result<()> {
@@ -122,18 +138,26 @@ fn node_fields(line: &str) -> Option<(&str, u32, u32)> {
 }
 
 /// Gives each disk that the host named the link that udev would, and mounts the one named share.
-fn name_disks() -> Result<()> {
+///
+/// The disks of User-Mode Linux cannot carry names, so they are `listed` in their order there.
+fn name_disks(listed: Option<&str>) -> Result<()> {
     let links = Path::new("/dev/disk/by-id");
     fs::create_dir_all(links)?;
+    let mut disks = Vec::new();
     for entry in fs::read_dir("/sys/block")? {
         let disk = entry?.file_name();
-        let Ok(serial) = fs::read_to_string(Path::new("/sys/block").join(&disk).join("serial"))
-        else {
-            continue;
-        };
-        let device = Path::new("/dev").join(&disk);
-        symlink(&device, links.join(format!("virtio-{}", serial.trim())))?;
-        if serial.trim() == "share" {
+        let serial = Path::new("/sys/block").join(&disk).join("serial");
+        if let Ok(serial) = fs::read_to_string(serial) {
+            disks.push((Path::new("/dev").join(&disk), serial.trim().to_string()));
+        }
+    }
+    let listed = listed.unwrap_or_default().split(',');
+    for (letter, name) in ('a'..='z').zip(listed.filter(|name| !name.is_empty())) {
+        disks.push((format!("/dev/ubd{letter}").into(), name.to_string()));
+    }
+    for (device, name) in disks {
+        symlink(&device, links.join(format!("virtio-{name}")))?;
+        if name == "share" {
             fs::create_dir_all("/share")?;
             mount(&device, "/share", "ext4", MountFlags::NOATIME, None)
                 .context("cannot mount the shared directory")?;
@@ -142,24 +166,36 @@ fn name_disks() -> Result<()> {
     Ok(())
 }
 
-/// The port of the host's line, by the name that the host gave it.
-fn find_port() -> Result<PathBuf> {
+/// The host's line as a serial line that passes bytes on as they are.
+fn open_serial(name: &str) -> Result<File> {
+    let port = open_both(&Path::new("/dev").join(name))?;
+    let context = || format!("cannot set {name} up");
+    let mut settings = tcgetattr(&port).with_context(context)?;
+    settings.make_raw();
+    tcsetattr(&port, OptionalActions::Now, &settings).with_context(context)?;
+    Ok(port)
+}
+
+/// The host's line as a port of virtio, by the name that the host gave it.
+fn open_port() -> Result<File> {
     let ports = "/sys/class/virtio-ports";
     for entry in fs::read_dir(ports).with_context(|| format!("there is no {ports}"))? {
         let entry = entry?;
         let name = fs::read_to_string(entry.path().join("name")).unwrap_or_default();
         if name.trim() == "vbd" {
-            return Ok(Path::new("/dev").join(entry.file_name()));
+            return open_both(&Path::new("/dev").join(entry.file_name()));
         }
     }
     bail!("{ports} has no port of the name vbd");
 }
 
-/// Runs what the host sends until it says that it is enough.
-fn serve() -> Result<()> {
-    let path = find_port()?;
-    let port = OpenOptions::new().read(true).write(true).open(&path);
-    let mut port = port.with_context(|| format!("cannot open {}", path.display()))?;
+fn open_both(path: &Path) -> Result<File> {
+    let file = OpenOptions::new().read(true).write(true).open(path);
+    file.with_context(|| format!("cannot open {}", path.display()))
+}
+
+/// Runs what the host sends over `port` until it says that it is enough.
+fn serve(mut port: File) -> Result<()> {
     let line: Line = Arc::new(Mutex::new(port.try_clone()?));
     let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
     send(&line, Kind::Ready, release.trim().as_bytes())?;

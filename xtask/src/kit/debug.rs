@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
 
-//! Kernels of our own that check themselves.
+//! Kernels of our own: some check themselves, one is User-Mode Linux.
 //!
 //! They are built from the very source package of the stock kernel, in a root of the same suite,
 //! so a module that is right for one is right for the other; the stock kernel stays what counts.
@@ -21,6 +21,9 @@ const PACKAGES: &[&str] = &["bc", "bison", "flex", "gcc", "libelf-dev", "libssl-
 
 /// KASAN and Rust go together only with LLVM.
 const LLVM: &[&str] = &["clang", "lld", "llvm"];
+
+/// What User-Mode Linux is built from besides the source package.
+const CRC: &str = include_str!("../../kernel/uml-crc32.patch");
 
 /// Parts of the source tree that modules are built with; the rest goes once the kernel is built.
 const KEPT: &[&str] = &[
@@ -43,6 +46,9 @@ pub(crate) enum Debug {
     Light,
     /// KASAN and kmemleak besides; several times slower
     Kasan,
+    /// User-Mode Linux: a program of the host, for times
+    #[value(skip)]
+    Uml,
 }
 
 /// The choice of a kernel, on the command lines that have one.
@@ -60,12 +66,37 @@ pub(crate) struct Choice {
     pub(crate) debug: Option<Debug>,
 }
 
+/// The choice of any kernel, where it need not be one that checks itself.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub(crate) struct KernelChoice {
+    #[command(flatten)]
+    choice: Choice,
+    /// Instead of the stock kernel, User-Mode Linux: a program of the host, at the host's speed
+    #[arg(long, conflicts_with = "debug")]
+    uml: bool,
+}
+
+impl KernelChoice {
+    pub(crate) fn chosen(&self) -> Option<Debug> {
+        self.choice.debug.or(self.uml.then_some(Debug::Uml))
+    }
+}
+
 impl Debug {
     /// As part of file names and of the kernel's release.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Debug::Light => "light",
             Debug::Kasan => "kasan",
+            Debug::Uml => "uml",
+        }
+    }
+
+    /// The option that chooses it.
+    pub(super) fn option(self) -> String {
+        match self {
+            Debug::Uml => "--uml".to_string(),
+            Debug::Light | Debug::Kasan => format!("--debug={}", self.name()),
         }
     }
 
@@ -74,6 +105,7 @@ impl Debug {
         match self {
             Debug::Light => 4,
             Debug::Kasan => 12,
+            Debug::Uml => 1,
         }
     }
 
@@ -82,6 +114,12 @@ impl Debug {
         match self {
             Debug::Light => &[],
             Debug::Kasan => &["LLVM=1"],
+            // Else rustc addresses symbols of other objects through relocations that the loader of
+            // modules does not know.
+            Debug::Uml => &[
+                "ARCH=um",
+                "RUSTFLAGS_MODULE=-Zdirect-access-external-data=yes",
+            ],
         }
     }
 
@@ -93,6 +131,7 @@ impl Debug {
         match self {
             Debug::Light => vec![base, light],
             Debug::Kasan => vec![base, light, kasan],
+            Debug::Uml => vec![base, include_str!("../../kernel/uml.config")],
         }
     }
 
@@ -101,12 +140,35 @@ impl Debug {
         match self {
             Debug::Light => PACKAGES.to_vec(),
             Debug::Kasan => [PACKAGES, LLVM].concat(),
+            Debug::Uml => [PACKAGES, &["patch"]].concat(),
+        }
+    }
+
+    /// What the source is changed by, as a unified diff.
+    fn patch(self) -> Option<&'static str> {
+        (self == Debug::Uml).then_some(CRC)
+    }
+
+    /// The file that boots, in the tree.
+    fn image(self) -> &'static str {
+        match self {
+            Debug::Light | Debug::Kasan => "arch/x86/boot/bzImage",
+            Debug::Uml => "linux",
+        }
+    }
+
+    /// Directories of `arch` that modules are built with.
+    fn architectures(self) -> &'static [&'static str] {
+        match self {
+            Debug::Light | Debug::Kasan => &["x86"],
+            Debug::Uml => &["um", "x86"],
         }
     }
 
     /// Everything besides the package list that decides what comes out of a build.
     pub(super) fn recipe(self) -> Vec<&'static str> {
-        [self.fragments(), self.make_arguments().to_vec()].concat()
+        let patch = self.patch().into_iter().collect();
+        [self.fragments(), self.make_arguments().to_vec(), patch].concat()
     }
 
     /// The release of this kernel of a package version such as `7.2.12-1~bpo13+1`.
@@ -125,8 +187,12 @@ pub(super) fn make(kit: &Kit, debug: Debug, source: &Path, log: &Log) -> Result<
     let build = Build { kit, debug, log };
     log.step("unpack the kernel's source", || build.unpack(source))?;
     log.step("configure the kernel", || build.configure())?;
-    log.step("build the kernel (a quarter of an hour and more)", || {
-        build.log.run(build.make().args(["bzImage", "modules"]))
+    let (image, time) = match debug {
+        Debug::Light | Debug::Kasan => ("bzImage", "a quarter of an hour and more"),
+        Debug::Uml => ("linux", "five minutes and more"),
+    };
+    log.step(&format!("build the kernel ({time})"), || {
+        build.log.run(build.make().args([image, "modules"]))
     })?;
     log.step("install the kernel", || build.install())?;
     log.step("keep only what modules are built with", || build.prune())
@@ -171,7 +237,14 @@ impl Build<'_> {
         archive.args(["-xO", &format!("./usr/src/linux-source-{SERIES}.tar.xz")]);
         let mut files = inside("tar");
         files.args(["--strip-components=1", "-xJ"]);
-        self.log.pipeline(&mut [package, archive, files])
+        self.log.pipeline(&mut [package, archive, files])?;
+        let Some(text) = self.debug.patch() else {
+            return Ok(());
+        };
+        fs::write(self.tree().join("vbd.patch"), text)?;
+        let mut patch = self.inside("patch");
+        self.log
+            .run(patch.args(["-p1", "--fuzz=0", "-i", "vbd.patch"]))
     }
 
     fn configure(&self) -> Result<()> {
@@ -204,7 +277,7 @@ impl Build<'_> {
         let mut install = self.make();
         install.args(["INSTALL_MOD_PATH=/usr", "modules_install"]);
         self.log.run(&mut install)?;
-        let kernel = self.tree().join("arch/x86/boot/bzImage");
+        let kernel = self.tree().join(self.debug.image());
         let target = self.kit.root().join(&self.kit.kernel()[1..]);
         fs::copy(&kernel, &target)
             .with_context(|| format!("cannot copy {} to its place", kernel.display()))?;
@@ -227,7 +300,8 @@ impl Build<'_> {
         }
         for entry in fs::read_dir(self.tree().join("arch"))? {
             let entry = entry?;
-            if entry.file_type()?.is_dir() && entry.file_name() != "x86" {
+            let mut kept = self.debug.architectures().iter();
+            if entry.file_type()?.is_dir() && !kept.any(|kept| entry.file_name() == *kept) {
                 fs::remove_dir_all(entry.path())?;
             }
         }
@@ -247,6 +321,7 @@ mod tests {
     fn the_release_is_the_upstream_version_and_the_kind() {
         assert_eq!(Debug::Light.release("7.2.12-1~bpo13+1"), "7.2.12-vbd-light");
         assert_eq!(Debug::Kasan.release("7.2-1"), "7.2-vbd-kasan");
+        assert_eq!(Debug::Uml.release("7.2-1"), "7.2-vbd-uml");
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! short time limit once, and the answer is remembered until the machine restarts or the kernel
 //! or QEMU changes.
 
-use super::{Spec, Vm};
+use super::{Runner, Spec, Vm};
 use crate::cache;
 use crate::kit::Kit;
 use anyhow::{Context, Result};
@@ -74,7 +74,8 @@ pub(super) fn choose(kit: &Kit, init: &Path) -> Result<Accel> {
         quiet: true,
         ..Spec::default()
     };
-    let booted = Vm::start(kit, &spec, init, Accel::Kvm).and_then(|vm| vm.shut_down());
+    let booted =
+        Vm::start(kit, &spec, init, Runner::Qemu(Accel::Kvm)).and_then(|vm| vm.shut_down());
     let kvm = booted.is_ok();
     eprintln!(
         "vm: {}",

@@ -2,11 +2,10 @@
 
 //! A running guest: sends it commands, passes their output on, and notices when it is in trouble.
 
-use super::accel::Accel;
 use super::complaint::{self, Complaint};
 use super::frame::{self, Kind};
-use super::machine::{self, Line, Place};
-use super::{initramfs, place, share, Spec};
+use super::machine::{Line, Place};
+use super::{initramfs, place, share, Runner, Spec};
 use crate::kit::Kit;
 use crate::run;
 use anyhow::{bail, Context, Result};
@@ -36,7 +35,8 @@ pub(crate) enum Ended {
 
 /// A guest that takes commands.
 pub(crate) struct Vm {
-    qemu: Child,
+    /// QEMU, or the kernel itself.
+    machine: Child,
     input: ChildStdin,
     frames: Receiver<(Kind, Vec<u8>)>,
     place: place::Guard,
@@ -59,18 +59,21 @@ pub(crate) struct Report {
 
 impl Vm {
     /// Boots a guest with `init` as its first process and waits until it takes commands.
-    pub(super) fn start(kit: &Kit, spec: &Spec, init: &Path, accel: Accel) -> Result<Vm> {
+    pub(super) fn start(kit: &Kit, spec: &Spec, init: &Path, runner: Runner) -> Result<Vm> {
         let place = place::Guard::new()?;
         prepare(kit, spec, init, &place)?;
-        let mut command = machine::command(kit, spec, &place, accel, Line::Frames);
-        let log = File::create(place.qemu())?;
+        let mut command = runner.command(kit, spec, &place, Line::Frames)?;
+        let log = File::create(match runner {
+            Runner::Qemu(_) => place.qemu(),
+            Runner::Host => place.console(),
+        })?;
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log);
-        let mut qemu = run::spawn(&mut command)?;
-        let input = qemu.stdin.take().context("QEMU has no input")?;
-        let output = qemu.stdout.take().context("QEMU has no output")?;
+        let mut machine = run::spawn(&mut command)?;
+        let input = machine.stdin.take().context("the machine has no input")?;
+        let output = machine.stdout.take().context("the machine has no output")?;
         let (sender, frames) = channel();
         thread::spawn(move || {
             let mut output = BufReader::new(output);
@@ -81,7 +84,7 @@ impl Vm {
             }
         });
         let mut vm = Vm {
-            qemu,
+            machine,
             input,
             frames,
             place,
@@ -148,7 +151,7 @@ impl Vm {
         if self.lost.is_none() {
             let _ = frame::send(&mut self.input, Kind::Quit, &[]);
             let limit = Instant::now() + FAREWELL;
-            while self.qemu.try_wait()?.is_none() {
+            while self.machine.try_wait()?.is_none() {
                 if Instant::now() > limit {
                     self.lost = Some("the guest did not power off".into());
                     break;
@@ -193,7 +196,7 @@ impl Vm {
         let limit = Instant::now() + FAREWELL;
         let mut words = "the machine stopped".to_string();
         while Instant::now() < limit {
-            if let Ok(Some(status)) = self.qemu.try_wait() {
+            if let Ok(Some(status)) = self.machine.try_wait() {
                 words = format!("{words} ({status})");
                 break;
             }
@@ -232,10 +235,10 @@ impl Vm {
         }
     }
 
-    /// Ends QEMU in any case, and judges the console.
+    /// Ends the machine in any case, and judges the console.
     fn end(mut self) -> Report {
-        let _ = self.qemu.kill();
-        let _ = self.qemu.wait();
+        let _ = self.machine.kill();
+        let _ = self.machine.wait();
         let bytes = fs::read(self.place.console()).unwrap_or_default();
         let console = String::from_utf8_lossy(&bytes).into_owned();
         let complaints = complaint::find(&console, &self.allowed);
@@ -251,8 +254,8 @@ impl Vm {
 
 impl Drop for Vm {
     fn drop(&mut self) {
-        let _ = self.qemu.kill();
-        let _ = self.qemu.wait();
+        let _ = self.machine.kill();
+        let _ = self.machine.wait();
     }
 }
 
