@@ -2,11 +2,13 @@
 
 //! `cargo xtask bench`: vbd, its peers and its tools, measured side by side.
 //!
-//! One boot holds all contenders; a second one, with a plugin of QEMU, counts instructions. How to
-//! read the numbers, and what they were the last time, is told in `docs/performance.md`.
+//! One boot holds all contenders; a second one, with a plugin of QEMU, counts instructions. With
+//! `--uml` there is one boot of User-Mode Linux instead. How to read the numbers, and what they were
+//! the last time, is told in `docs/performance.md`.
 
 mod content;
 mod host;
+mod modules;
 mod plot;
 mod plugin;
 mod profile;
@@ -14,7 +16,7 @@ mod report;
 mod rows;
 mod summary;
 
-use crate::kit::Kit;
+use crate::kit::{Debug, Kit};
 use crate::vm::{self, program, Ended, Spec, Vm};
 use crate::{checkout, module};
 use anyhow::{bail, Context, Result};
@@ -36,14 +38,18 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ROW", value_delimiter = ',')]
     only: Vec<String>,
     /// Processors of the machine; wake-ups from one to another are slow and scatter under emulation,
-    /// so 1 gives the steadier numbers and 2 the ones about scaling
-    #[arg(long, value_name = "N", default_value_t = 2)]
-    cpus: u32,
-    /// Leave out the second boot, which counts instructions
+    /// so 1 gives the steadier numbers and 2 the ones about scaling [default: 2, or 1 with --uml]
+    #[arg(long, value_name = "N")]
+    cpus: Option<u32>,
+    /// Measure in User-Mode Linux, pinned to as many processors of the host as it has: native speed
+    /// without KVM, but system calls and switches are dear
+    #[arg(long)]
+    uml: bool,
+    /// Leave out the second boot, which counts instructions; User-Mode Linux has none
     #[arg(long)]
     no_count: bool,
     /// Also tell in which functions the kernel's instructions were spent; best with --only
-    #[arg(long, conflicts_with = "no_count")]
+    #[arg(long, conflicts_with_all = ["no_count", "uml"])]
     profile: bool,
 }
 
@@ -83,43 +89,69 @@ const QUICK: Scale = Scale {
     memory_mib: 1024,
 };
 
+/// Loads that say nothing in User-Mode Linux, and why.
+const NOT_IN_UML: &[(&str, &str)] = &[
+    (
+        "-t2",
+        "a processor of User-Mode Linux wakes another one so slowly that nothing follows from it",
+    ),
+    (
+        "create-lz4-4k",
+        "runs on the host, without any kernel of ours",
+    ),
+    (
+        "memory-of-verbs",
+        "runs on the host, without any kernel of ours",
+    ),
+];
+
 /// `cargo xtask bench`.
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     let scale = if args.quick { QUICK } else { FULL };
     let rounds = args.rounds.unwrap_or(scale.rounds);
-    let kit = Kit::prepare(false)?;
-    let modules = module::build(&kit)?;
+    let kit = Kit::choose(args.uml.then_some(Debug::Uml))?;
+    let cpus = args.cpus.unwrap_or(if args.uml { 1 } else { 2 });
+    let left_out = if args.uml { NOT_IN_UML } else { &[] };
+    let vbd = module::build(&kit)?;
     let vbdctl = program::build("vbdctl", "vbdctl")?;
     let tool = program::build("vbd-bench", "vbd-bench")?;
     let content = content::prepare(&kit, &scale, &vbdctl, &tool)?;
     let results = results()?;
     let load_before = load_average();
 
-    let only = format!("only={}", args.only.join(","));
+    let without: Vec<&str> = left_out.iter().map(|(load, _)| *load).collect();
+    let only = format!("only={} without={}", args.only.join(","), without.join(","));
     let text = |rounds: u32, reads: u32, count: u8| {
         format!("exec vbd-guest bench rounds={rounds} reads={reads} count={count} {only}")
     };
+    let mut files = vec![
+        (vbd.clone(), "/vbd.ko".to_string()),
+        (vbd.with_file_name("vbd_dm.ko"), "/vbd_dm.ko".into()),
+        (vbdctl.clone(), "/usr/bin/vbdctl".to_string()),
+    ];
+    files.extend(modules::build(&kit, &results)?);
     let spec = Spec {
-        memory_mib: scale.memory_mib,
-        processors: args.cpus,
+        memory_mib: match args.uml {
+            true => scale.memory_mib.min(vm::UML_MEMORY_MIB),
+            false => scale.memory_mib,
+        },
+        processors: cpus,
         // Instructions are counted on what others have counted them on.
         emulated: "max",
         share: Some(content.share.clone()),
-        files: vec![
-            (modules.clone(), "/vbd.ko".to_string()),
-            (modules.with_file_name("vbd_dm.ko"), "/vbd_dm.ko".into()),
-            (vbdctl.clone(), "/usr/bin/vbdctl".to_string()),
-        ],
+        files,
         timeout: Duration::from_secs(4 * 3600),
         ..Spec::default()
     };
     eprintln!("bench: measure in the virtual machine, {rounds} rounds");
     let mut rows = guest(&kit, &spec, &text(rounds, scale.reads, 0))?.rows;
-    rows.extend(host::run(&content, &results, rounds, &args.only)?);
+    if !args.uml {
+        rows.extend(host::run(&content, &results, rounds, &args.only)?);
+    }
     fs::write(results.join("rows.json"), serde_json::to_vec_pretty(&rows)?)?;
 
     let mut counts = Vec::new();
-    if !args.no_count {
+    if !args.no_count && !args.uml {
         eprintln!("bench: count instructions in a second boot");
         let spec = Spec {
             plugin: Some(plugin::build(&kit, &results, args.profile)?),
@@ -139,19 +171,31 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     }
 
     let machine = format!(
-        "{} content, {rounds} rounds, {} processors, kernel {}, commit {}, load average {load_before} before and {} after",
+        "{} content, {rounds} rounds, {} processors{}, kernel {}, commit {}, load average {load_before} before and {} after",
         scale.name,
-        args.cpus,
+        cpus,
+        if args.uml { " of the host" } else { "" },
         kit.release,
         commit(),
         load_average()
     );
     let tables = summary::tables(&rows, &counts);
-    let text = format!("{machine}\n\n{}", report::text(&tables));
+    let asked = |load: &str| {
+        args.only.is_empty()
+            || args
+                .only
+                .iter()
+                .any(|part| part.contains(load) || load.contains(part.as_str()))
+    };
+    let left_out = left_out.iter().filter(|(load, _)| asked(load));
+    let left_out: Vec<String> = left_out
+        .map(|(load, why)| format!("{load}: {why}"))
+        .collect();
+    let text = format!("{machine}\n\n{}", report::text(&tables, &left_out));
     print!("{text}");
     fs::write(
         results.join("table.md"),
-        report::markdown(&machine, &tables),
+        report::markdown(&machine, &tables, &left_out),
     )?;
     fs::write(results.join("plot.svg"), plot::svg(&machine, &tables))?;
     println!("results: {}", results.display());

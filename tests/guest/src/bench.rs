@@ -8,12 +8,17 @@
 
 mod attach;
 mod contender;
+mod decoder;
 mod load;
 mod meter;
 mod tree;
 
 use anyhow::{bail, Context, Result};
+use std::path::Path;
 use std::process::ExitCode;
+
+/// The module by which User-Mode Linux knows its processor time, if this is one.
+const HOST_CLOCK: &str = "/host_clock.ko";
 
 /// What the host asks for, as words `name=value`.
 #[derive(Clone, Debug)]
@@ -24,6 +29,8 @@ pub(crate) struct Settings {
     reads: usize,
     /// Parts of the names of the loads to run; empty for all.
     only: Vec<String>,
+    /// Parts of the names of loads that are not to run whatever was asked for.
+    without: Vec<String>,
     /// Whether instructions are counted: only loads for which the number means something.
     count: bool,
 }
@@ -34,6 +41,7 @@ impl Settings {
             rounds: 1,
             reads: 512,
             only: Vec::new(),
+            without: Vec::new(),
             count: false,
         };
         for word in words {
@@ -42,10 +50,8 @@ impl Settings {
                 "rounds" => settings.rounds = value.parse()?,
                 "reads" => settings.reads = value.parse()?,
                 "count" => settings.count = value == "1",
-                "only" => {
-                    let names = value.split(',').filter(|name| !name.is_empty());
-                    settings.only = names.map(str::to_string).collect();
-                }
+                "only" => settings.only = list(value),
+                "without" => settings.without = list(value),
                 _ => bail!("{word} is no setting"),
             }
         }
@@ -54,8 +60,15 @@ impl Settings {
 
     /// Whether a load was asked for.
     fn wants(&self, load: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|part| load.contains(part.as_str()))
+        let named = |list: &[String]| list.iter().any(|part| load.contains(part.as_str()));
+        (self.only.is_empty() || named(&self.only)) && !named(&self.without)
     }
+}
+
+/// The words of a list with commas between them.
+fn list(text: &str) -> Vec<String> {
+    let words = text.split(',').filter(|word| !word.is_empty());
+    words.map(str::to_string).collect()
 }
 
 /// `vbd-guest bench [name=value…]`.
@@ -72,6 +85,9 @@ pub(crate) fn main(words: &[String]) -> ExitCode {
 fn run(settings: &Settings) -> Result<()> {
     if !crate::modules::probe(&["loop", "dm_mod", "erofs", "squashfs", "vbd", "vbd_dm"]) {
         bail!("cannot load the modules of the contenders");
+    }
+    if Path::new(HOST_CLOCK).exists() {
+        crate::modules::load(HOST_CLOCK, "").context("insmod host_clock.ko")?;
     }
     load::run(settings, "inline")?;
     tree::run(settings)?;

@@ -85,6 +85,7 @@ mod tests {
             value,
             ratio: None,
             cpu: None,
+            cpu_ratio: None,
             disk: None,
             instructions: None,
             peak_mib: None,

@@ -5,10 +5,10 @@
 use super::summary::{Line, Spread, Table};
 
 /// Heads of the columns after the contender and its value.
-const HEADS: [&str; 5] = ["× first", "CPU", "disk", "insn", "peak MiB"];
+const HEADS: [&str; 6] = ["× first", "CPU", "CPU × first", "disk", "insn", "peak MiB"];
 
-/// Aligned with blanks.
-pub(crate) fn text(tables: &[Table]) -> String {
+/// Aligned with blanks; what was `left_out` comes last.
+pub(crate) fn text(tables: &[Table], left_out: &[String]) -> String {
     let mut out = String::new();
     for table in tables {
         let mut cells = vec![head(table)];
@@ -30,11 +30,14 @@ pub(crate) fn text(tables: &[Table]) -> String {
         }
         out += "\n";
     }
+    for line in left_out {
+        out += &format!("not measured here: {line}\n");
+    }
     out
 }
 
-/// As tables of Markdown.
-pub(crate) fn markdown(machine: &str, tables: &[Table]) -> String {
+/// As tables of Markdown; what was `left_out` comes last.
+pub(crate) fn markdown(machine: &str, tables: &[Table], left_out: &[String]) -> String {
     let mut out = format!("{machine}\n");
     for table in tables {
         let mut cells = vec![head(table)];
@@ -48,6 +51,12 @@ pub(crate) fn markdown(machine: &str, tables: &[Table]) -> String {
                 out += &format!("|---|{}\n", "---:|".repeat(kept.len() - 1));
             }
         }
+    }
+    if !left_out.is_empty() {
+        out += "\n### Not measured here\n\n";
+    }
+    for line in left_out {
+        out += &format!("* {line}\n");
     }
     out
 }
@@ -73,6 +82,7 @@ fn cells_of(line: &Line) -> Vec<String> {
         spread(&line.value),
         line.ratio.as_ref().map(spread).unwrap_or_default(),
         number(line.cpu),
+        line.cpu_ratio.as_ref().map(spread).unwrap_or_default(),
         number(line.disk),
         number(line.instructions),
         number(line.peak_mib),
@@ -124,6 +134,7 @@ mod tests {
                 value: value(123.4),
                 ratio: Some(value(1.0)),
                 cpu: Some(12.34),
+                cpu_ratio: None,
                 disk: None,
                 instructions: None,
                 peak_mib: None,
@@ -133,13 +144,28 @@ mod tests {
 
     #[test]
     fn columns_without_numbers_are_left_out() {
-        let text = text(&[table()]);
+        let text = text(&[table()], &[]);
         assert_eq!(
             text,
             "seq\n                  MB/s           × first  CPU s/GiB\n  \
              loop  123 (61.7–123)  1.00 (0.50–1.00)       12.3\n\n"
         );
-        let text = markdown("machine", &[table()]);
+        let text = markdown("machine", &[table()], &[]);
         assert!(text.contains("|  | MB/s | × first | CPU s/GiB |\n|---|---:|---:|---:|\n"));
+    }
+
+    #[test]
+    fn what_was_left_out_is_told() {
+        let left_out = ["attach: too large".to_string()];
+        let out = text(&[table()], &left_out);
+        assert!(
+            out.ends_with("\nnot measured here: attach: too large\n"),
+            "{out}"
+        );
+        let out = markdown("machine", &[table()], &left_out);
+        assert!(
+            out.ends_with("\n### Not measured here\n\n* attach: too large\n"),
+            "{out}"
+        );
     }
 }

@@ -44,6 +44,8 @@ pub(crate) struct Line {
     pub(crate) ratio: Option<Spread>,
     /// Processor seconds per GiB delivered, or milliseconds of processors where no bytes are.
     pub(crate) cpu: Option<f64>,
+    /// How many times what it takes of the processors the yardstick takes.
+    pub(crate) cpu_ratio: Option<Spread>,
     /// Bytes from disk per byte delivered.
     pub(crate) disk: Option<f64>,
     /// Instructions in the kernel per KiB delivered, or millions of them where no bytes are.
@@ -140,6 +142,14 @@ fn line(
         let other = yardstick.iter().find(|other| other.round == row.round)?;
         Some(speed(row) / speed(other))
     });
+    let thrift = |row: &Row| match rate {
+        true => float(row.bytes) / float(row.cpu_ns),
+        false => 1.0 / float(row.cpu_ns),
+    };
+    let cpu_ratios = rows.iter().filter_map(|row| {
+        let other = yardstick.iter().find(|other| other.round == row.round)?;
+        Some(thrift(row) / thrift(other))
+    });
     let cpu = each(&|row| match rate {
         true => float(row.cpu_ns) / 1e9 / (float(row.bytes) / float(1 << 30)),
         false => float(row.cpu_ns) / 1e6,
@@ -153,6 +163,7 @@ fn line(
         // Verbs do different things, so none is a yardstick for the others.
         ratio: Spread::of(ratios.collect()).filter(|_| peak == 0 || rate),
         cpu: median(cpu),
+        cpu_ratio: Spread::of(cpu_ratios.collect()).filter(|_| peak == 0 || rate),
         disk: median(disk).filter(|_| rate && rows.iter().all(|row| row.phase != "host")),
         instructions: counted.and_then(|count| match rate {
             true => count.kernel_per_kib(),
@@ -199,6 +210,7 @@ mod tests {
         assert_eq!((ratio.median, ratio.least, ratio.most), (2.0, 2.0, 4.0));
         assert_eq!(vbd.disk, Some(0.5));
         assert_eq!(vbd.value.most, 40_000.0);
+        assert_eq!(vbd.cpu_ratio, vbd.ratio);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Reads of whole devices: 4 KiB at random places and 128 KiB in a row.
 
 use super::contender::{forget, forget_decoded, warm, Contender, Device, Kind, PLACE};
+use super::decoder::Decoder;
 use super::meter::{measure, tell, Label, Sample};
 use super::{turn, Settings};
 use anyhow::{bail, Context, Result};
@@ -79,6 +80,9 @@ const LOADS: &[Load] = &[
     load("seq128k-direct-cold", LARGE, true, true, 1),
 ];
 
+/// The load beside which the decoder by itself is measured.
+const DECODED: &str = "seq128k-direct-hot";
+
 impl Load {
     fn wanted(&self, settings: &Settings, phase: &str) -> bool {
         // Counted instructions do not depend on how many wait side by side.
@@ -103,6 +107,8 @@ pub(super) fn run(settings: &Settings, phase: &str) -> Result<()> {
     for device in &devices {
         compare(device, size)?;
     }
+    let decoded = phase == "inline" && loads.iter().any(|load| load.name == DECODED);
+    let decoder = decoded.then(Decoder::load).transpose()?;
     for round in 0..settings.rounds {
         for device in &devices {
             warm(&device.warmth())?;
@@ -129,6 +135,15 @@ pub(super) fn run(settings: &Settings, phase: &str) -> Result<()> {
                     round,
                 };
                 tell(label, &sample);
+            }
+            if let Some(decoder) = decoder.as_ref().filter(|_| load.name == DECODED) {
+                let label = Label {
+                    phase,
+                    load: load.name,
+                    contender: Decoder::NAME,
+                    round,
+                };
+                tell(label, &decoder.measure()?);
             }
         }
     }
