@@ -77,8 +77,9 @@ pub(super) fn command(kit: &Kit, spec: &Spec, place: &Place, accel: Accel, line:
     // A panic resets the machine at once, which ends QEMU with -no-reboot.
     let mut words = "console=ttyS0 panic=-1 oops=panic".to_string();
     if accel == Accel::Emulation {
-        // A processor that waits in MWAIT is one that spins under emulation.
-        words += " idle=halt";
+        // A processor that waits in MWAIT is one that spins under emulation; and when the host is
+        // busy, an emulated clock seems to jump, which the kernel's watchdog would tell in the log.
+        words += " idle=halt tsc=reliable";
     }
     match line {
         Line::Frames => {
