@@ -6,6 +6,7 @@
 #include <linux/blk-mq.h>
 #include <linux/crc32.h>
 #include <linux/device-mapper.h>
+#include <linux/fadvise.h>
 #include <linux/fs.h>
 #include <linux/lz4.h>
 #include <linux/zstd.h>
@@ -13,6 +14,7 @@
 #include "shim.h"
 
 /* Macros with casts are invisible to bindgen; a constant is not. */
+const int VBD_FADV_DONTNEED = POSIX_FADV_DONTNEED;
 const fmode_t VBD_FMODE_READ = FMODE_READ;
 const blk_mode_t VBD_BLK_OPEN_READ = BLK_OPEN_READ;
 const unsigned int VBD_MQ_F_NO_SCHED_BY_DEFAULT = BLK_MQ_F_NO_SCHED_BY_DEFAULT;

@@ -376,14 +376,15 @@ impl<C: Container<Directory = D>, D: Directory> Table<C, D> {
         let directory = unsafe { &*parent.cast::<C>() }.directory();
         // SAFETY: NUL-terminated by this function's requirements.
         let text = unsafe { CStr::from_char_ptr(name) };
-        let made = permitted().and_then(|()| directory.make_child(text));
-        let made = made.and_then(|directory| {
+        // The memory first: a child that is made is told of its end, which takes its group.
+        let room = KBox::<Group<D::Child>>::new_uninit(GFP_KERNEL).map_err(Error::from);
+        let made = permitted().and(room).and_then(|room| {
             let group = Group {
                 group: Opaque::new(pin_init::zeroed::<bindings::config_group>()),
                 held: Atomic::new(false),
-                directory,
+                directory: directory.make_child(text)?,
             };
-            Ok(KBox::new(group, GFP_KERNEL)?)
+            Ok(KBox::write(room, group))
         });
         match made {
             Ok(group) => {

@@ -158,14 +158,24 @@ impl File {
     }
 
     /// Drops clean cached pages of bytes `offset..offset + len`, so that a re-read asks the storage.
+    /// May sleep.
+    ///
+    /// As `fadvise()` does it: pages that were read just now are also on lists that each CPU keeps of
+    /// them, and cannot be dropped before those are emptied.
     pub(crate) fn drop_cache(&self, offset: u64, len: u64) {
-        // 64-bit kernels only (shim.c): page numbers are as wide as offsets.
-        let first = (offset as usize) / bindings::PAGE_SIZE;
-        let last = (offset.saturating_add(len) as usize) / bindings::PAGE_SIZE;
-        // SAFETY: An open file has a mapping, which lives as long as the file.
+        // Whole pages: parts of pages would be kept.
+        let page = bindings::PAGE_SIZE as u64;
+        let start = offset - offset % page;
+        let end = offset.saturating_add(len);
+        let end = end.checked_next_multiple_of(page).unwrap_or(end);
+        let range = bindings::loff_t::try_from(start)
+            .and_then(|start| Ok((start, bindings::loff_t::try_from(end)? - start)));
+        let Ok((start, len)) = range else {
+            return;
+        };
+        // SAFETY: The file is open by the type invariant. That advice is not taken is no error.
         unsafe {
-            let mapping = (*self.0.as_ptr()).f_mapping;
-            bindings::invalidate_mapping_pages(mapping, first, last);
+            bindings::vfs_fadvise(self.0.as_ptr(), start, len, generated::VBD_FADV_DONTNEED);
         }
     }
 

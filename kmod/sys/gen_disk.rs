@@ -91,6 +91,14 @@ impl<T: Operations> GenDisk<T> {
                 .ok_or(EINVAL)?
                 .write_str(name.to_str()?)
                 .map_err(|_| EINVAL)?;
+            // Adding the disk names its device too, but overlooks that there was no memory for it
+            // (`__add_disk()` in block/genhd.c), and then refuses the device without a name as
+            // malformed. This name is kept when naming it again fails.
+            to_result(bindings::dev_set_name(
+                &raw mut (*(*disk).part0).bd_device,
+                c"%s".as_char_ptr(),
+                name.as_char_ptr(),
+            ))?;
             bindings::set_capacity(disk, limits.capacity);
             bindings::set_disk_ro(disk, true);
             to_result(bindings::device_add_disk(

@@ -263,7 +263,9 @@ impl<T: Operations> TagSet<T> {
         set.flags = generated::VBD_MQ_F_NO_SCHED_BY_DEFAULT;
         let set = KBox::new(Opaque::new(set), GFP_KERNEL)?;
         // SAFETY: The set is filled in as a driver does, and zero otherwise; its address is final.
-        to_result(unsafe { bindings::blk_mq_alloc_tag_set(set.get()) })?;
+        to_result(unsafe { bindings::blk_mq_alloc_tag_set(set.get()) })
+            // SAFETY: The set is still there, and allocating it has failed.
+            .inspect_err(|_| unsafe { generated::vbd_end_failed_tag_set(set.get()) })?;
         // INVARIANT: Just allocated; a box does not move what it holds.
         Ok(Self {
             set,

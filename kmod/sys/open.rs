@@ -21,6 +21,13 @@ impl File {
     /// Regular files and block devices only: `EISDIR` for a directory, `EINVAL` for the rest, which
     /// the attributes of configfs count among.
     pub(crate) fn open(path: &CStr) -> Result<Self> {
+        // Already opening an attribute takes the lock that configfs holds for whoever writes to one, and
+        // a directory that is being removed would come between the two. Should the name change its
+        // meaning after this, the open file is checked again.
+        // SAFETY: The path is NUL-terminated.
+        if unsafe { generated::vbd_path_magic(path.as_char_ptr()) } == CONFIGFS_MAGIC {
+            return Err(EINVAL);
+        }
         // O_NONBLOCK: opening a FIFO must not wait for its writer.
         let flags = bindings::O_RDONLY | bindings::O_LARGEFILE | bindings::O_NONBLOCK;
         // SAFETY: The path is NUL-terminated.

@@ -6,9 +6,11 @@
 #include <linux/bvec.h>
 #include <linux/fs.h>
 #include <linux/highmem.h>
+#include <linux/namei.h>
 #include <linux/pagemap.h>
 #include <linux/ratelimit.h>
 #include <linux/sched/mm.h>
+#include <linux/srcu.h>
 #include <linux/swap.h>
 
 #include "shim.h"
@@ -35,6 +37,18 @@ void vbd_noio_restore(unsigned int flags)
 umode_t vbd_file_mode(const struct file *file)
 {
 	return file_inode(file)->i_mode;
+}
+
+unsigned long vbd_path_magic(const char *name)
+{
+	unsigned long magic;
+	struct path path;
+
+	if (kern_path(name, LOOKUP_FOLLOW, &path))
+		return 0;
+	magic = path.dentry->d_sb->s_magic;
+	path_put(&path);
+	return magic;
 }
 
 loff_t vbd_file_size(const struct file *file)
@@ -165,6 +179,22 @@ void vbd_segment_flush(const struct bio_vec *segment)
 		return;
 	for_each_bvec(page, segment, iter, start)
 		flush_dcache_page(page.bv_page);
+}
+
+/*
+ * When some of the requests have found memory and others have not, blk_mq_alloc_tag_set() has the tags
+ * freed after a grace period of the set itself (block/blk-mq-tag.c, blk_mq_free_tags()), and then, other
+ * than blk_mq_free_tag_set(), cleans up without waiting for that: it warns, and leaves everything as it
+ * is, to point to a set that its owner is about to free. The pointer is null where all was cleaned up.
+ */
+void vbd_end_failed_tag_set(struct blk_mq_tag_set *set)
+{
+#ifdef CONFIG_TREE_SRCU
+	if (set->tags_srcu.srcu_sup) {
+		srcu_barrier(&set->tags_srcu);
+		cleanup_srcu_struct(&set->tags_srcu);
+	}
+#endif
 }
 
 unsigned int vbd_disk_openers(struct gendisk *disk)

@@ -25,6 +25,9 @@ void vbd_noio_restore(unsigned int flags);
 /* Type and permission bits of the inode behind @file. */
 umode_t vbd_file_mode(const struct file *file);
 
+/* What statfs() would say is the kind of file system that @name leads to; 0 if it leads nowhere. */
+unsigned long vbd_path_magic(const char *name);
+
 /* i_size_read() of the inode whose pages @file reads: for a block device, its size in bytes. */
 loff_t vbd_file_size(const struct file *file);
 
@@ -56,6 +59,12 @@ unsigned int vbd_bio_segments(struct bio *bio, unsigned int skip, unsigned int l
 /* Kernel address of the first byte of @segment, and flush_dcache_page() for all its pages. */
 void *vbd_segment_address(const struct bio_vec *segment);
 void vbd_segment_flush(const struct bio_vec *segment);
+
+/*
+ * Ends the grace periods that a blk_mq_alloc_tag_set() that has failed may leave behind in @set, which
+ * was zero before but for the driver's fields. Must be called before the memory of @set goes.
+ */
+void vbd_end_failed_tag_set(struct blk_mq_tag_set *set);
 
 /* disk_openers(); only stable under the disk's open_mutex. */
 unsigned int vbd_disk_openers(struct gendisk *disk);

@@ -17,24 +17,34 @@ pub(crate) struct Case {
     pub(crate) run: fn(),
 }
 
-/// `vbd-guest list` and `vbd-guest run [--exact] [pattern…]`.
+/// `vbd-guest list [--debug]` and `vbd-guest run [--debug] [--exact] [pattern…]`.
+///
+/// Which cases there are depends on what kernel they are for, and that is said by the caller: a case
+/// that found out by itself that it cannot run would be left out in silence.
 pub(crate) fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mut flag = |name: &str| {
+        let given = arguments.iter().position(|argument| argument == name);
+        given.map(|at| arguments.remove(at)).is_some()
+    };
+    let (debug, exact) = (flag("--debug"), flag("--exact"));
     match arguments.split_first() {
-        Some((verb, [])) if verb == "list" => {
-            for (name, _) in all() {
+        Some((verb, [])) if verb == "list" && !exact => {
+            for (name, _) in all(debug) {
                 println!("{name}");
             }
             ExitCode::SUCCESS
         }
-        Some((verb, [exact, names @ ..])) if verb == "run" && exact == "--exact" => {
-            run(names, |name| names.iter().any(|wanted| name == wanted))
-        }
-        Some((verb, patterns)) if verb == "run" => run(patterns, |name| {
+        Some((verb, names)) if verb == "run" && exact => run(debug, names, |name| {
+            names.iter().any(|wanted| name == wanted)
+        }),
+        Some((verb, patterns)) if verb == "run" => run(debug, patterns, |name| {
             patterns.is_empty() || patterns.iter().any(|part| name.contains(part.as_str()))
         }),
         _ => {
-            eprintln!("usage: vbd-guest list | vbd-guest run [--exact] [pattern…]");
+            eprintln!(
+                "usage: vbd-guest list [--debug] | vbd-guest run [--debug] [--exact] [pattern…]"
+            );
             ExitCode::from(2)
         }
     }
@@ -46,9 +56,12 @@ pub(crate) fn long() -> bool {
     std::env::var_os("VBD_LONG").is_some()
 }
 
-fn all() -> impl Iterator<Item = (String, &'static Case)> {
-    let more = if long() { cases::LONG } else { &[] };
-    let themes = cases::THEMES.iter().chain(more);
+/// The cases for the stock kernel; with `debug`, those for a kernel that checks itself, which are
+/// the same and more.
+fn all(debug: bool) -> impl Iterator<Item = (String, &'static Case)> {
+    let long = if long() { cases::LONG } else { &[] };
+    let injected = if debug { cases::DEBUG_THEMES } else { &[] };
+    let themes = cases::THEMES.iter().chain(long).chain(injected);
     themes.flat_map(|(theme, cases)| {
         cases
             .iter()
@@ -58,10 +71,10 @@ fn all() -> impl Iterator<Item = (String, &'static Case)> {
 
 /// Runs the cases whose full name is wanted: of that name with `--exact`, else those whose name
 /// contains a pattern, and all of them if there is none.
-fn run(patterns: &[String], wanted: impl Fn(&str) -> bool) -> ExitCode {
+fn run(debug: bool, patterns: &[String], wanted: impl Fn(&str) -> bool) -> ExitCode {
     let mut passed = 0;
     let mut failed = Vec::new();
-    for (name, case) in all().filter(|(name, _)| wanted(name)) {
+    for (name, case) in all(debug).filter(|(name, _)| wanted(name)) {
         let begin = Instant::now();
         let good = catch_unwind(case.run).is_ok();
         let left = leftovers::remove();

@@ -7,6 +7,7 @@ mod control;
 mod corrupt;
 mod dm;
 mod errors;
+mod faults;
 mod fixtures;
 mod lifecycle;
 mod machine;
@@ -24,7 +25,7 @@ macro_rules! cases {
 }
 use cases;
 
-/// Every theme with its cases.
+/// Every theme with its cases, for any kernel.
 pub(crate) const THEMES: &[(&str, &[Case])] = &[
     ("machine", machine::CASES),
     ("fixtures", fixtures::CASES),
@@ -63,6 +64,16 @@ pub(crate) const THEMES: &[(&str, &[Case])] = &[
     ("dm", dm::neighbours::CASES),
     ("dm", dm::cycles::CASES),
     ("dm_fixtures", dm::fixtures::CASES),
+    ("faults", faults::storage::CASES),
+    ("faults", faults::surroundings::CASES),
+];
+
+/// What only a kernel that checks itself can be asked for: it fails where it is told to.
+pub(crate) const DEBUG_THEMES: &[(&str, &[Case])] = &[
+    ("faults_injected", faults::memory::CASES),
+    ("faults_injected", faults::shortage::CASES),
+    ("faults_injected", faults::requests::CASES),
+    ("faults_injected", dm::memory::CASES),
 ];
 
 /// Further themes of the long form.
@@ -76,7 +87,7 @@ mod tests {
     #[test]
     fn every_case_has_a_name_of_its_own() {
         let mut names = BTreeSet::new();
-        for (theme, cases) in THEMES.iter().chain(LONG) {
+        for (theme, cases) in THEMES.iter().chain(LONG).chain(DEBUG_THEMES) {
             assert!(!cases.is_empty(), "a row of {theme} is empty");
             for case in *cases {
                 let name = format!("{theme}::{}", case.name);

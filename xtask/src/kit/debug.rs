@@ -262,6 +262,8 @@ impl Build<'_> {
                 config::shown(&refused)
             );
         }
+        // The name of the release is taken from what the build reads, not from `.config`.
+        self.log.run(self.make().arg("syncconfig"))?;
         let release = run::stdout(self.make().args(["-s", "kernelrelease"]))?;
         if release.trim() != self.kit.release {
             bail!(

@@ -80,8 +80,14 @@ pub(crate) fn find(console: &str, allowed: &[String]) -> Vec<Complaint> {
     let mut complaints = Vec::new();
     let mut next = 0;
     for (number, line) in lines.iter().enumerate() {
+        // The line after a cut mark says what it is about.
+        let cut = line.contains("[ cut here ]");
+        let title = match lines.get(number + 1) {
+            Some(next) if cut => next,
+            _ => line,
+        };
         let is_sign = SIGNS.iter().any(|sign| line.contains(sign));
-        let is_allowed = allowed.iter().any(|part| line.contains(part.as_str()));
+        let is_allowed = allowed.iter().any(|part| title.contains(part.as_str()));
         if number < next || !is_sign || is_allowed {
             continue;
         }
@@ -91,13 +97,6 @@ pub(crate) fn find(console: &str, allowed: &[String]) -> Vec<Complaint> {
             .take(EXCERPT)
             .map(ToString::to_string)
             .collect();
-        // The line after a cut mark says what it is about.
-        let cut = line.contains("[ cut here ]");
-        let title = if cut {
-            lines.get(number + 1).unwrap_or(line)
-        } else {
-            line
-        };
         complaints.push(Complaint {
             title: without_time(title).to_string(),
             excerpt,
@@ -237,7 +236,8 @@ mod tests {
 
     #[test]
     fn an_expected_complaint_is_left_out() {
-        let console = "WARNING: CPU: 0 at should_fail_ex\nBUG: other\n";
+        let console = "------------[ cut here ]------------\n\
+                       WARNING: CPU: 0 at should_fail_ex\nBUG: other\n";
         let found = find(console, &["should_fail_ex".to_string()]);
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].title, "BUG: other");

@@ -32,6 +32,7 @@ const WANTED: &[&str] = &[
     "dm_zero",
     "loop",
     "nbd",
+    "null_blk",
     "ublk_drv",
     "target_core_user",
     "tcm_loop",
@@ -43,6 +44,9 @@ const WANTED: &[&str] = &[
     "squashfs",
     "xfs",
 ];
+
+/// What only kernels of our own have.
+const WANTED_OWN: &[&str] = &["dm_dust"];
 
 /// A module of ours, and what depmod would find out about it.
 pub(super) struct Own {
@@ -101,6 +105,8 @@ pub(super) fn add(archive: &mut Archive, kit: &Kit, own: &[Own]) -> Result<()> {
     let needed = own.iter().flat_map(|own| &own.needs).map(String::as_str);
     let wanted = WANTED.iter().copied();
     let wanted = wanted.filter(|name| kit.debug.is_none() || has(&dependencies, name));
+    let more = if kit.debug.is_some() { WANTED_OWN } else { &[] };
+    let wanted = wanted.chain(more.iter().copied());
     let wanted: Vec<&str> = wanted.chain(needed).collect();
     let files = closure(&dependencies, &wanted)?;
     let names: BTreeSet<String> = files.iter().map(|file| module_name(file)).collect();

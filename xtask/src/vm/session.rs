@@ -42,6 +42,8 @@ pub(crate) struct Vm {
     place: place::Guard,
     allowed: Vec<String>,
     timeout: Duration,
+    /// How many times longer than on the stock kernel things may take.
+    slowness: u32,
     lost: Option<String>,
     /// Bytes of the console that were looked at, and when the guest is given up.
     watched: u64,
@@ -90,6 +92,7 @@ impl Vm {
             place,
             allowed: spec.allowed.clone(),
             timeout: spec.timeout,
+            slowness: kit.slowness(),
             lost: None,
             watched: 0,
             stuck: None,
@@ -150,7 +153,7 @@ impl Vm {
     pub(crate) fn shut_down(mut self) -> Result<Report> {
         if self.lost.is_none() {
             let _ = frame::send(&mut self.input, Kind::Quit, &[]);
-            let limit = Instant::now() + FAREWELL;
+            let limit = Instant::now() + FAREWELL * self.slowness;
             while self.machine.try_wait()?.is_none() {
                 if Instant::now() > limit {
                     self.lost = Some("the guest did not power off".into());
@@ -174,7 +177,8 @@ impl Vm {
     fn next(&mut self, limit: Instant) -> std::result::Result<(Kind, Vec<u8>), String> {
         loop {
             let left = limit.saturating_duration_since(Instant::now());
-            match self.frames.recv_timeout(left.min(SILENCE)) {
+            let silence = SILENCE * self.slowness;
+            match self.frames.recv_timeout(left.min(silence)) {
                 Err(RecvTimeoutError::Disconnected) => return Err(self.last_words()),
                 // Output may come for ever, so the limit holds for it as well.
                 _ if limit <= Instant::now() => {
@@ -183,7 +187,7 @@ impl Vm {
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     self.dump();
-                    return Err(format!("no sign of life for {} s", SILENCE.as_secs()));
+                    return Err(format!("no sign of life for {} s", silence.as_secs()));
                 }
                 Ok((Kind::Heartbeat, _)) => self.watch()?,
                 Ok(frame) => return Ok(frame),
@@ -222,7 +226,7 @@ impl Vm {
             let bytes = fs::read(self.place.console()).unwrap_or_default();
             let complaints = complaint::find(&String::from_utf8_lossy(&bytes), &self.allowed);
             if complaints.iter().any(Complaint::is_stuck) {
-                self.stuck = Some(Instant::now() + STUCK);
+                self.stuck = Some(Instant::now() + STUCK * self.slowness);
             }
         }
         Ok(())

@@ -3,7 +3,6 @@
 //! Devices at run time: the driver's configfs, by itself and through `vbdctl`.
 
 pub(super) mod attributes;
-pub(super) mod dir;
 pub(super) mod direct;
 pub(super) mod many;
 pub(super) mod races;

@@ -7,6 +7,7 @@ pub(super) mod cycles;
 pub(super) mod damage;
 pub(super) mod fixtures;
 mod mapper;
+pub(super) mod memory;
 mod model;
 pub(super) mod module;
 pub(super) mod neighbours;

@@ -5,18 +5,20 @@
 use crate::vm::{Ended, Vm};
 use anyhow::Result;
 
-/// Lock checks switch themselves off for good when something is amiss, and a report that scrolled
-/// past must not pass for a suite that was watched to its end. Leaks are searched twice, since an
-/// object is suspected only when it was already there some seconds before.
+/// Words for the command line of a kernel that can do it: search for leaks from the start.
+pub(super) const APPEND: &str = "kmemleak=on";
+
+/// Both lock checks and the search for leaks switch themselves off for good when something is amiss,
+/// and a report that scrolled past must not pass for a suite that was watched to its end. Leaks are
+/// searched twice, since an object is suspected only when it was already there some seconds before.
 const SCRIPT: &str = "\
     grep -q 'debug_locks: *1$' /proc/lockdep_stats || echo 'the lock checks are off'; \
     for module in vbd_dm vbd; do \
         test ! -d /sys/module/$module || rmmod $module || echo \"$module stays loaded\"; \
     done; \
     leaks=/sys/kernel/debug/kmemleak; \
-    if test -w $leaks && echo scan >$leaks 2>/dev/null; then \
-        sleep 6; echo scan >$leaks; cat $leaks; \
-    fi";
+    if echo scan >$leaks; then sleep 6; echo scan >$leaks; cat $leaks; \
+    else echo 'the search for leaks is off'; fi";
 
 /// Lines about what is wrong at the end; none if all is well. A guest that was lost says nothing
 /// here: that counts elsewhere.

@@ -4,9 +4,9 @@
 
 mod layers;
 
-use super::dir::{assert_nothing_left, stack, Dir};
 use crate::case::Case;
 use crate::cases::support::device::Module;
+use crate::cases::support::dir::{assert_nothing_left, stack, Dir};
 use crate::cases::support::kmsg::Log;
 use crate::cases::support::read;
 use crate::cases::support::scratch::Scratch;
@@ -17,8 +17,8 @@ use std::fs::{self};
 use std::path::Path;
 
 use layers::{
-    a_descriptor_shows_its_file, files_that_are_no_layers, layer_directories_may_go,
-    layers_without_gaps, names_of_layers,
+    a_descriptor_shows_its_file, attributes_are_no_layers, files_that_are_no_layers,
+    layer_directories_may_go, layers_without_gaps, names_of_layers,
 };
 
 macro_rules! cases {
@@ -32,6 +32,7 @@ cases! {
     bad_values
     names_of_layers
     files_that_are_no_layers
+    attributes_are_no_layers
     read_only_attributes
     fixed_while_on
     layer_directories_may_go

@@ -2,9 +2,9 @@
 
 //! Devices that read past the page cache of their backing files.
 
-use super::dir::{stack, Dir};
 use crate::case::Case;
 use crate::cases::support::device::Module;
+use crate::cases::support::dir::{stack, Dir};
 use crate::cases::support::scratch::Scratch;
 use crate::cases::support::tool::run;
 use crate::cases::support::{content, layers, read};

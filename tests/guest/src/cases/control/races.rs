@@ -3,9 +3,9 @@
 //! Everything at once: whatever comes together, each operation has one of few answers, everything
 //! ends, and nothing is left.
 
-use super::dir::{assert_nothing_left, plain, stack, Dir, Done, ROOT};
 use crate::case::Case;
 use crate::cases::support::device::Module;
+use crate::cases::support::dir::{assert_nothing_left, plain, stack, Dir, Done, ROOT};
 use crate::cases::support::read;
 use crate::cases::support::scratch::Scratch;
 use crate::cases::support::tool;

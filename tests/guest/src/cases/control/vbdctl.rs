@@ -7,9 +7,9 @@ mod sources;
 mod table;
 mod udev;
 
-use super::dir::{assert_nothing_left, stack, Dir};
 use crate::case::Case;
 use crate::cases::support::device::Module;
+use crate::cases::support::dir::{assert_nothing_left, stack, Dir};
 use crate::cases::support::read;
 use crate::cases::support::scratch::Scratch;
 use crate::cases::support::tool;

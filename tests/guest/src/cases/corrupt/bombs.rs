@@ -3,8 +3,8 @@
 //! Small files that would take a great deal of memory, if their claims were believed.
 
 use crate::case::Case;
-use crate::cases::control::dir::Dir;
 use crate::cases::support::device::Module;
+use crate::cases::support::dir::Dir;
 use crate::cases::support::read;
 use crate::cases::support::scratch::Scratch;
 use rustix::io::Errno;

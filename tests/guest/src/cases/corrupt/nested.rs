@@ -4,9 +4,9 @@
 //! other bytes, and no device ends up under itself.
 
 use crate::case::Case;
-use crate::cases::control::dir::Dir;
 use crate::cases::support::damage::Image;
 use crate::cases::support::device::Module;
+use crate::cases::support::dir::Dir;
 use crate::cases::support::scratch::Scratch;
 use crate::cases::support::{content, read};
 use rustix::io::Errno;

@@ -2,8 +2,8 @@
 
 //! One device, to which one damaged stack after the other is attached.
 
-use crate::cases::control::dir::Dir;
 use crate::cases::support::device::Module;
+use crate::cases::support::dir::Dir;
 use crate::cases::support::kmsg::{Log, Message};
 use crate::cases::support::read;
 use crate::cases::support::scratch::Scratch;

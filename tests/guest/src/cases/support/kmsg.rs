@@ -9,6 +9,21 @@ use std::os::unix::fs::OpenOptionsExt;
 /// Levels up to this one are errors or worse.
 const ERROR: u8 = 3;
 
+/// Errors by number: a kernel that was built without their names says `Error(2)` for `ENOENT`.
+const NAMES: [(u8, &str); 11] = [
+    (2, "ENOENT"),
+    (5, "EIO"),
+    (6, "ENXIO"),
+    (9, "EBADF"),
+    (12, "ENOMEM"),
+    (13, "EACCES"),
+    (20, "ENOTDIR"),
+    (21, "EISDIR"),
+    (22, "EINVAL"),
+    (36, "ENAMETOOLONG"),
+    (40, "ELOOP"),
+];
+
 /// One message.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Message {
@@ -72,8 +87,11 @@ fn message(record: &str) -> Message {
     let parts = record.split_once(';').and_then(|(head, text)| {
         let number: u32 = head.split(',').next()?.parse().ok()?;
         let level = u8::try_from(number & 7).ok()?;
-        let text = text.lines().next().unwrap_or_default().to_string();
-        Some(Message { level, text })
+        let text = text.lines().next().unwrap_or_default();
+        let named = NAMES.iter().fold(text.to_string(), |text, (number, name)| {
+            text.replace(&format!("Error({number})"), name)
+        });
+        Some(Message { level, text: named })
     });
     parts.unwrap_or_else(|| panic!("a log record without a head: {record}"))
 }

@@ -1,54 +1,97 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
 
-//! A block device of which a part fails.
+//! Block devices that do not do what they should: by the device mapper, between a device that does and
+//! its user.
 
 use super::{device, tool};
 use std::ops::Range;
 use std::path::Path;
 
-/// A device-mapper device over another one, of which a part fails.
-pub(crate) struct Failing(());
+/// A device of the device mapper, removed with this value.
+pub(crate) struct Volume(String);
 
-impl Failing {
-    const NAME: &'static str = "case-failing";
-
-    /// Sectors `bad` of `device` fail.
-    pub(crate) fn new(device: &Path, bad: Range<u64>) -> Failing {
+impl Volume {
+    pub(crate) fn new(name: &str, table: &str) -> Volume {
         assert!(crate::modules::probe(&["dm-mod"]), "modprobe dm-mod");
-        let table = table(device, bad);
-        tool::run("dmsetup", &["create", Self::NAME, "--table", &table]);
-        Failing(())
+        tool::run("dmsetup", &["create", name, "--table", table]);
+        Volume(name.to_string())
     }
 
-    /// Makes it the same device without a part that fails.
-    pub(crate) fn heal(&self, device: &Path) {
-        let table = table(device, 0..0);
-        tool::run("dmsetup", &["suspend", Self::NAME]);
-        tool::run("dmsetup", &["load", Self::NAME, "--table", &table]);
-        tool::run("dmsetup", &["resume", Self::NAME]);
+    /// Gives it another table, once what is under way has ended.
+    pub(crate) fn change(&self, table: &str) {
+        self.suspend();
+        tool::run("dmsetup", &["load", &self.0, "--table", table]);
+        self.resume();
+    }
+
+    /// Has reads wait from now on.
+    pub(crate) fn suspend(&self) {
+        tool::run("dmsetup", &["suspend", &self.0]);
+    }
+
+    pub(crate) fn resume(&self) {
+        tool::run("dmsetup", &["resume", &self.0]);
+    }
+
+    /// Tells the target at sector 0 something.
+    pub(crate) fn message(&self, words: &[&str]) -> String {
+        let mut all = vec!["message", self.0.as_str(), "0"];
+        all.extend_from_slice(words);
+        tool::run("dmsetup", &all)
     }
 
     pub(crate) fn path(&self) -> String {
-        format!("/dev/mapper/{}", Self::NAME)
+        format!("/dev/mapper/{}", self.0)
     }
 
     /// The kernel's name of the disk.
     pub(crate) fn disk(&self) -> String {
         let node = tool::run(
             "dmsetup",
-            &["info", "-c", "--noheadings", "-o", "blkdevname", Self::NAME],
+            &["info", "-c", "--noheadings", "-o", "blkdevname", &self.0],
         );
         assert!(node.starts_with("dm-"), "{node}");
         node
     }
 }
 
-impl Drop for Failing {
+impl Drop for Volume {
     fn drop(&mut self) {
-        let done = tool::output("dmsetup", &["remove", Self::NAME]);
+        // A file that was closed just now may be released a moment later.
+        let done = tool::output("dmsetup", &["remove", "--retry", &self.0]);
         if !done.status.success() && !std::thread::panicking() {
-            panic!("dmsetup remove {}", Self::NAME);
+            panic!("dmsetup remove {}", self.0);
         }
+    }
+}
+
+/// A table of one target over all of a device: `<target> <device> 0` and further words.
+pub(crate) fn whole(device: &Path, target: &str, words: &str) -> String {
+    let path = device.display().to_string();
+    let sectors = device::size(&path) / 512;
+    format!("0 {sectors} {target} {path} 0 {words}")
+}
+
+/// A device over another one, of which a part fails.
+pub(crate) struct Failing(Volume);
+
+impl Failing {
+    /// Sectors `bad` of `device` fail.
+    pub(crate) fn new(device: &Path, bad: Range<u64>) -> Failing {
+        Failing(Volume::new("case-failing", &table(device, bad)))
+    }
+
+    /// Makes it the same device without a part that fails.
+    pub(crate) fn heal(&self, device: &Path) {
+        self.0.change(&table(device, 0..0));
+    }
+
+    pub(crate) fn path(&self) -> String {
+        self.0.path()
+    }
+
+    pub(crate) fn disk(&self) -> String {
+        self.0.disk()
     }
 }
 

@@ -2,15 +2,16 @@
 
 //! The directories of layers: their names, their files, and how they come and go.
 
-use crate::cases::control::dir::{assert_nothing_left, stack, Dir};
 use crate::cases::support::device::Module;
+use crate::cases::support::dir::{assert_nothing_left, stack, Dir, ROOT};
 use crate::cases::support::read;
 use crate::cases::support::scratch::Scratch;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{symlink, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 
 pub(super) fn names_of_layers() {
     let module = Module::load("");
@@ -106,6 +107,55 @@ pub(super) fn files_that_are_no_layers() {
         assert_eq!(dir.get("0/path"), "", "after fd {value:?}");
     }
     dir.clear().unwrap();
+    module.unload();
+}
+
+/// Showing an attribute takes locks that are held while a device attaches: a layer that was one would
+/// wait for itself.
+///
+/// The files are open before, so that they are found without a lock of their directory: whoever looks
+/// them up while he writes to configfs takes that one and the writer's in the order opposite to `rmdir`,
+/// in every driver that is given paths there, and lockdep says so.
+pub(super) fn attributes_are_no_layers() {
+    let module = Module::load("");
+    let scratch = Scratch::new();
+    let (disk, layers) = stack(&scratch, 1 << 20);
+    let dir = Dir::new("a");
+    dir.make_below("0").unwrap();
+    let other = Dir::attach("b", &layers);
+    let link = scratch.join("link");
+    symlink(Path::new(ROOT).join("a/power"), &link).unwrap();
+    let attributes = ["a/power", "a/error", "a/0/path", "b/power", "b/stat"];
+    let mut paths: Vec<PathBuf> = attributes.map(|name| Path::new(ROOT).join(name)).to_vec();
+    paths.push(link);
+    for path in paths {
+        let shown = path.display().to_string();
+        let file = File::open(&path).unwrap();
+        assert_eq!(dir.set("0/path", &shown), Err(Errno::INVAL), "{shown}");
+        let error = dir.get("error");
+        assert!(
+            error.starts_with(&format!("layer 0 ({shown}): ")),
+            "{error}"
+        );
+        let fd = file.as_raw_fd().to_string();
+        assert_eq!(dir.set("0/fd", &fd), Err(Errno::INVAL), "fd of {shown}");
+        assert_eq!(dir.get("0/path"), "", "after {shown}");
+        assert_eq!(dir.set("power", "1"), Err(Errno::INVAL), "no layer");
+    }
+    // Nobody waits, and nothing has changed.
+    read::check_all(&other.disk(), &disk);
+    other.detach();
+    for (number, layer) in layers.iter().enumerate() {
+        let path = layer.display().to_string();
+        if number > 0 {
+            dir.make_below(&number.to_string()).unwrap();
+        }
+        dir.set(&format!("{number}/path"), &path).unwrap();
+    }
+    dir.set("power", "1").unwrap();
+    read::check_all(&dir.disk(), &disk);
+    dir.detach();
+    assert_nothing_left();
     module.unload();
 }
 

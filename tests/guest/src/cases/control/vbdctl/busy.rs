@@ -3,8 +3,8 @@
 //! Devices that somebody uses.
 
 use super::{done, fails, status, words};
-use crate::cases::control::dir::{assert_nothing_left, stack};
 use crate::cases::support::device::Module;
+use crate::cases::support::dir::{assert_nothing_left, stack};
 use crate::cases::support::layers;
 use crate::cases::support::read;
 use crate::cases::support::scratch::{Mounted, Scratch};

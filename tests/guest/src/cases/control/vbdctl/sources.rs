@@ -3,8 +3,8 @@
 //! Where layers and the driver come from: files that others cannot see, configurations, modprobe.
 
 use super::{done, fails, status, words};
-use crate::cases::control::dir::{assert_nothing_left, stack};
 use crate::cases::support::device::Module;
+use crate::cases::support::dir::{assert_nothing_left, stack};
 use crate::cases::support::read;
 use crate::cases::support::scratch::Scratch;
 use crate::cases::support::tool;

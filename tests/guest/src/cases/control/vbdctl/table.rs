@@ -3,8 +3,8 @@
 //! `vbdctl dm-table`, fed to `dmsetup` and to the shell.
 
 use super::{done, fails, words};
-use crate::cases::control::dir::stack;
 use crate::cases::support::content;
+use crate::cases::support::dir::stack;
 use crate::cases::support::layers;
 use crate::cases::support::read;
 use crate::cases::support::scratch::Scratch;

@@ -2,8 +2,8 @@
 
 //! Directories of the driver's configfs, with plain error numbers.
 
-use crate::cases::support::content;
-use crate::cases::support::layers;
+use super::content;
+use super::layers;
 use rustix::io::Errno;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
