@@ -6,15 +6,14 @@
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use tempfile::TempDir;
 use vbdctl::control::saved::{self, Results};
 use vbdctl::image::config;
 
-/// The directory of this process's configuration: in memory, where there is such a place.
-fn home() -> &'static Path {
-    static HOME: OnceLock<TempDir> = OnceLock::new();
-    let make = || {
+thread_local! {
+    /// The directory of a thread's configuration, since tests run side by side: in memory, where there
+    /// is such a place.
+    static HOME: TempDir = {
         let memory = Path::new("/dev/shm");
         let made = match memory.is_dir() {
             true => tempfile::tempdir_in(memory),
@@ -25,7 +24,10 @@ fn home() -> &'static Path {
         std::fs::write(home.path().join("d/.commit"), "").expect("a layer");
         home
     };
-    HOME.get_or_init(make).path()
+}
+
+fn home() -> PathBuf {
+    HOME.with(|home| home.path().to_path_buf())
 }
 
 /// The text of a configuration.
