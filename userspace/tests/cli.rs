@@ -267,13 +267,25 @@ fn an_interrupted_run_leaves_nothing() {
     let dir = temp_dir();
     // Long enough at the highest level to be caught at work.
     write_sparse(&dir.path().join("big.img"), &Rng::new(3).text(48 << 20));
-    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_vbdctl"))
+    // Whatever runs the tests in the background may have the signal ignored, which is inherited.
+    let mut child = std::process::Command::new("env")
         .current_dir(dir.path())
+        .args(["--default-signal=INT", env!("CARGO_BIN_EXE_vbdctl")])
         .args("create -f zstd --level 22 -j 1 big.img out".split(' '))
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    std::thread::sleep(Duration::from_millis(300));
+    // It has begun when it has its output open, which has no name yet.
+    let files = format!("/proc/{}/fd", child.id());
+    let place = dir.path().canonicalize().unwrap();
+    let begun = || {
+        let links = fs::read_dir(&files).into_iter().flatten().flatten();
+        let mut targets = links.filter_map(|link| fs::read_link(link.path()).ok());
+        targets.any(|target| target.starts_with(&place) && target != place.join("big.img"))
+    };
+    while !begun() && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     let ended = child.wait().unwrap();
