@@ -45,6 +45,9 @@ pub(crate) struct Args {
     /// without KVM, but system calls and switches are dear
     #[arg(long)]
     uml: bool,
+    /// Let the disk give at most this many MB/s; then only loads on cold caches are measured
+    #[arg(long, value_name = "MB/S", conflicts_with = "uml")]
+    cap: Option<u64>,
     /// Leave out the second boot, which counts instructions; User-Mode Linux has none
     #[arg(long)]
     no_count: bool,
@@ -119,10 +122,14 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     let results = results()?;
     let load_before = load_average();
 
+    let mut only = args.only.clone();
+    if args.cap.is_some() && only.is_empty() {
+        only.push("-cold".to_string());
+    }
     let without: Vec<&str> = left_out.iter().map(|(load, _)| *load).collect();
-    let only = format!("only={} without={}", args.only.join(","), without.join(","));
+    let chosen = format!("only={} without={}", only.join(","), without.join(","));
     let text = |rounds: u32, reads: u32, count: u8| {
-        format!("exec vbd-guest bench rounds={rounds} reads={reads} count={count} {only}")
+        format!("exec vbd-guest bench rounds={rounds} reads={reads} count={count} {chosen}")
     };
     let mut files = vec![
         (vbd.clone(), "/vbd.ko".to_string()),
@@ -139,6 +146,7 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
         // Instructions are counted on what others have counted them on.
         emulated: "max",
         share: Some(content.share.clone()),
+        disk_rate: args.cap.map(|rate| rate.saturating_mul(1_000_000)),
         files,
         timeout: Duration::from_secs(4 * 3600),
         ..Spec::default()
@@ -146,12 +154,13 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     eprintln!("bench: measure in the virtual machine, {rounds} rounds");
     let mut rows = guest(&kit, &spec, &text(rounds, scale.reads, 0))?.rows;
     if !args.uml {
-        rows.extend(host::run(&content, &results, rounds, &args.only)?);
+        rows.extend(host::run(&content, &results, rounds, &only)?);
     }
     fs::write(results.join("rows.json"), serde_json::to_vec_pretty(&rows)?)?;
 
     let mut counts = Vec::new();
-    if !args.no_count && !args.uml {
+    // A disk's speed changes no instruction.
+    if !args.no_count && !args.uml && args.cap.is_none() {
         eprintln!("bench: count instructions in a second boot");
         let spec = Spec {
             plugin: Some(plugin::build(&kit, &results, args.profile)?),
@@ -171,19 +180,20 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     }
 
     let machine = format!(
-        "{} content, {rounds} rounds, {} processors{}, kernel {}, commit {}, load average {load_before} before and {} after",
+        "{} content, {rounds} rounds, {} processors{}{}, kernel {}, commit {}, load average {load_before} before and {} after",
         scale.name,
         cpus,
         if args.uml { " of the host" } else { "" },
+        args.cap
+            .map_or_else(String::new, |rate| format!(", disk of {rate} MB/s")),
         kit.release,
         commit(),
         load_average()
     );
     let tables = summary::tables(&rows, &counts);
     let asked = |load: &str| {
-        args.only.is_empty()
-            || args
-                .only
+        only.is_empty()
+            || only
                 .iter()
                 .any(|part| part.contains(load) || load.contains(part.as_str()))
     };

@@ -145,6 +145,8 @@ pub(crate) struct Spec {
     /// Directory whose copy is at `/share`; an absolute path.
     pub(crate) share: Option<PathBuf>,
     pub(crate) disks: Vec<Disk>,
+    /// Most bytes that are read from each disk in a second, if that is limited.
+    pub(crate) disk_rate: Option<u64>,
     /// Files of the host and their paths in the guest; permissions are kept.
     pub(crate) files: Vec<(PathBuf, String)>,
     /// Parts of kernel messages that would be complaints and are expected.
@@ -166,6 +168,7 @@ impl Default for Spec {
             append: String::new(),
             share: None,
             disks: Vec::new(),
+            disk_rate: None,
             files: Vec::new(),
             allowed: Vec::new(),
             plugin: None,

@@ -95,6 +95,9 @@ pub(super) fn command(kit: &Kit, spec: &Spec, place: &Place, accel: Accel, line:
         }
     }
     option("-device", "virtio-rng-pci");
+    let rate = spec
+        .disk_rate
+        .map_or_else(String::new, |rate| format!(",throttling.bps-read={rate}"));
     let mut disk = |name: &str, file: &Path, read_only: bool| {
         let file = file.display().to_string().replace(',', ",,");
         let read_only = if read_only { "on" } else { "off" };
@@ -102,7 +105,7 @@ pub(super) fn command(kit: &Kit, spec: &Spec, place: &Place, accel: Accel, line:
             "-drive",
             &format!(
                 "if=none,id={name},format=raw,cache=unsafe,file.locking=off,discard=unmap,\
-                 read-only={read_only},file={file}"
+                 read-only={read_only}{rate},file={file}"
             ),
         );
         option(

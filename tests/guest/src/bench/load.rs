@@ -69,13 +69,16 @@ const fn again(load: Load) -> Load {
 /// The loads; those on cold caches last, since they undo what the others need.
 const LOADS: &[Load] = &[
     load("rand4k-direct-hot", PAGE, true, false, 1),
-    load("rand4k-direct-hot-t8", PAGE, true, false, 8),
+    load("rand4k-direct-hot-t2", PAGE, true, false, 2),
+    load("rand4k-direct-hot-t32", PAGE, true, false, 32),
     again(load("rand4k-direct-again", PAGE, true, false, 1)),
     load("rand4k-buffered-hot", PAGE, false, false, 1),
     load("seq128k-direct-hot", LARGE, true, false, 1),
     load("seq128k-direct-hot-t2", LARGE, true, false, 2),
+    load("seq128k-direct-hot-t32", LARGE, true, false, 32),
     load("seq128k-buffered-hot", LARGE, false, false, 1),
     load("rand4k-direct-cold", PAGE, true, true, 1),
+    load("rand4k-direct-cold-t32", PAGE, true, true, 32),
     load("seq128k-buffered-cold", LARGE, false, true, 1),
     load("seq128k-direct-cold", LARGE, true, true, 1),
 ];
