@@ -45,7 +45,7 @@ const WANTED: &[&str] = &[
     "xfs",
 ];
 
-/// What only kernels of our own have.
+/// What only kernels of our own have, those that tests run on.
 const WANTED_OWN: &[&str] = &["dm_dust"];
 
 /// A module of ours, and what depmod would find out about it.
@@ -103,10 +103,9 @@ pub(super) fn add(archive: &mut Archive, kit: &Kit, own: &[Own]) -> Result<()> {
     };
     let dependencies = parse_dependencies(&read("modules.dep")?);
     let needed = own.iter().flat_map(|own| &own.needs).map(String::as_str);
-    let wanted = WANTED.iter().copied();
-    let wanted = wanted.filter(|name| kit.debug.is_none() || has(&dependencies, name));
     let more = if kit.debug.is_some() { WANTED_OWN } else { &[] };
-    let wanted = wanted.chain(more.iter().copied());
+    let wanted = WANTED.iter().chain(more).copied();
+    let wanted = wanted.filter(|name| kit.debug.is_none() || has(&dependencies, name));
     let wanted: Vec<&str> = wanted.chain(needed).collect();
     let files = closure(&dependencies, &wanted)?;
     let names: BTreeSet<String> = files.iter().map(|file| module_name(file)).collect();
