@@ -307,10 +307,14 @@ impl Reader<'_> {
         if self.blocks.zfile.algorithm != Algorithm::Lz4 {
             return Err(Fault::WouldWait);
         }
-        buffers.inline_left = buffers
-            .inline_left
-            .checked_sub(dst.len())
-            .ok_or(Fault::WouldWait)?;
+        // Not a part of what is too much as a whole: a worker would do it again.
+        let ahead = self.last.saturating_sub(block).saturating_add(1);
+        if ahead.saturating_mul(u64::from(self.blocks.zfile.block_size))
+            > buffers.inline_left as u64
+        {
+            return Err(Fault::WouldWait);
+        }
+        buffers.inline_left = buffers.inline_left.saturating_sub(dst.len());
         let stored = self.fetch(block, self.last, buffers)?;
         self.unpack(stored, dst).map_err(|_| Fault::WouldWait)?;
         self.decoding.stats.blocks_decoded.inc();

@@ -8,6 +8,7 @@
 //! another set.
 
 use crate::block::BlockBuffers;
+use crate::sys::job::MAX_WORKERS;
 use crate::sys::pages::SegmentList;
 use kernel::alloc::flags::__GFP_NOWARN;
 use kernel::alloc::Flags;
@@ -15,8 +16,9 @@ use kernel::cpu::{nr_cpu_ids, CpuId};
 use kernel::prelude::*;
 use kernel::sync::{new_condvar, new_mutex, new_spinlock, Arc, CondVar, Mutex, SpinLock};
 
-/// Sets that are allocated when the first device comes; more are when reads need them.
-const FIRST_SETS: usize = 4;
+/// Sets that are allocated when the first device comes, and kept, however few CPUs there are: as many
+/// as workers of one request, which may come to wait for its backing files at the same time.
+const FIRST_SETS: usize = MAX_WORKERS as usize;
 
 /// What one worker needs to serve a part of a request.
 pub(crate) struct Scratch {
@@ -57,7 +59,7 @@ impl InlinePool {
     }
 }
 
-/// Sets for workers, good for any layer; at most one a CPU is kept, and shared by all devices.
+/// Sets for workers, good for any layer; those of one request are kept, and one a CPU if that is more.
 struct WorkerPool {
     slots: KVec<WorkerSlot>,
 }
@@ -67,7 +69,7 @@ type WorkerSlot = Pin<KBox<SpinLock<Option<KBox<Scratch>>>>>;
 
 impl WorkerPool {
     fn new() -> Result<Self> {
-        let count = nr_cpu_ids() as usize;
+        let count = FIRST_SETS.max(nr_cpu_ids() as usize);
         let mut slots = KVec::with_capacity(count, GFP_KERNEL)?;
         for _ in 0..count {
             let slot = KBox::pin_init(new_spinlock!(None, "vbd_workers"), GFP_KERNEL)?;

@@ -105,8 +105,8 @@ impl Run {
         while block < last {
             block = block.saturating_add(1);
             let Some(len) = table
-                .stored(block)
-                .and_then(|stored| run.len.checked_add(stored.len))
+                .stored_len(block)
+                .and_then(|len| run.len.checked_add(len))
                 .filter(|&len| len <= room)
             else {
                 break;

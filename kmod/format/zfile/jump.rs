@@ -141,25 +141,32 @@ impl Group {
     fn before(&self, slot: usize) -> u64 {
         let below = 1u32.wrapping_shl(slot as u32).wrapping_sub(1);
         let wide = u64::from((self.wide & below).count_ones());
-        let whole = slot / QUAD_BLOCKS;
         // Four lanes of 16 bits become two of 32, which 31 lengths do not fill.
-        let halves = |quad: Quad| -> u64 {
-            let [even, odd] = quad;
-            let all = u64::from(even) | u64::from(odd) << 32;
+        let halves = |[even, odd]: Quad, wanted: u64| -> u64 {
+            let all = (u64::from(even) | u64::from(odd) << 32) & wanted;
             (all & lanes(LOW_MASK)).wrapping_add(all >> 16 & lanes(LOW_MASK))
         };
-        let sums = self
-            .low
-            .iter()
-            .take(whole)
-            .fold(0u64, |sums, &quad| sums.wrapping_add(halves(quad)));
+        let mut quads = self.low.iter();
+        let mut sums = 0u64;
+        for &quad in quads.by_ref().take(slot / QUAD_BLOCKS) {
+            sums = sums.wrapping_add(halves(quad, u64::MAX));
+        }
+        if let Some(&quad) = quads.next() {
+            let wanted = FIRST_OF_QUAD.get(slot % QUAD_BLOCKS);
+            sums = sums.wrapping_add(halves(quad, wanted.copied().unwrap_or(0)));
+        }
         let low = (sums & u64::from(u32::MAX)).wrapping_add(sums >> 32);
-        let rest = (whole.wrapping_mul(QUAD_BLOCKS)..slot)
-            .map(|slot| u64::from(self.len(slot) & LOW_MASK))
-            .fold(0u64, u64::wrapping_add);
-        low.wrapping_add(rest).wrapping_add(wide << 16)
+        low.wrapping_add(wide << 16)
     }
 }
+
+/// Where a quad, its second word laid before the first one, has its first 0, 1, 2 and 3 blocks.
+const FIRST_OF_QUAD: [u64; QUAD_BLOCKS] = [
+    0,
+    LOW_MASK as u64,
+    lanes(LOW_MASK),
+    lanes(LOW_MASK) | (LOW_MASK as u64) << 16,
+];
 
 /// The bits that a stored length can have.
 const LENGTH_MASK: u32 = (1 << 17) - 1;
@@ -208,15 +215,25 @@ impl<'a> JumpTable<'a> {
         }
     }
 
-    /// Place of block `block`, or [`None`] past the end.
-    pub fn stored(&self, block: u64) -> Option<Stored> {
+    /// The group of block `block` and the block's number in it, or [`None`] past the end.
+    fn slot(&self, block: u64) -> Option<(&'a Group, usize)> {
         if block >= self.blocks {
             return None;
         }
+        let group = usize::try_from(block / GROUP_BLOCKS).ok()?;
         let slot = (block % GROUP_BLOCKS) as usize;
-        let group = self
-            .groups
-            .get(usize::try_from(block / GROUP_BLOCKS).ok()?)?;
+        Some((self.groups.get(group)?, slot))
+    }
+
+    /// Stored bytes of block `block`, checksum included, or [`None`] past the end.
+    pub(super) fn stored_len(&self, block: u64) -> Option<usize> {
+        let (group, slot) = self.slot(block)?;
+        Some(group.len(slot) as usize)
+    }
+
+    /// Place of block `block`, or [`None`] past the end.
+    pub fn stored(&self, block: u64) -> Option<Stored> {
+        let (group, slot) = self.slot(block)?;
         Some(Stored {
             offset: group.base().saturating_add(group.before(slot)),
             len: group.len(slot) as usize,
