@@ -17,7 +17,7 @@ use kernel::str::{CStr, CString};
 use kernel::sync::Arc;
 
 /// Requests that can be under way at a time.
-const QUEUE_DEPTH: u32 = 64;
+const QUEUE_DEPTH: u32 = 32;
 
 /// Largest request: 1 MiB, in sectors.
 const MAX_SECTORS: u32 = 2048;

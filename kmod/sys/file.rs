@@ -163,19 +163,26 @@ impl File {
     /// As `fadvise()` does it: pages that were read just now are also on lists that each CPU keeps of
     /// them, and cannot be dropped before those are emptied.
     pub(crate) fn drop_cache(&self, offset: u64, len: u64) {
-        // Whole pages: parts of pages would be kept.
-        let page = bindings::PAGE_SIZE as u64;
-        let start = offset - offset % page;
-        let end = offset.saturating_add(len);
-        let end = end.checked_next_multiple_of(page).unwrap_or(end);
-        let range = bindings::loff_t::try_from(start)
-            .and_then(|start| Ok((start, bindings::loff_t::try_from(end)? - start)));
-        let Ok((start, len)) = range else {
+        let range = bindings::loff_t::try_from(offset).and_then(|start| {
+            Ok((
+                start,
+                bindings::loff_t::try_from(offset.saturating_add(len))?,
+            ))
+        });
+        let Some((mut start, mut end)) = range.ok().filter(|(start, end)| start < end) else {
             return;
         };
-        // SAFETY: The file is open by the type invariant. That advice is not taken is no error.
+        // Whole folios, however large read-ahead has made them: parts of one would be kept.
+        // SAFETY: The file is open by the type invariant; the range is not empty and not negative.
+        unsafe { generated::vbd_folio_bounds(self.0.as_ptr(), &mut start, &mut end) };
+        // SAFETY: As above. That advice is not taken is no error.
         unsafe {
-            bindings::vfs_fadvise(self.0.as_ptr(), start, len, generated::VBD_FADV_DONTNEED);
+            bindings::vfs_fadvise(
+                self.0.as_ptr(),
+                start,
+                end.saturating_sub(start),
+                generated::VBD_FADV_DONTNEED,
+            );
         }
     }
 

@@ -71,6 +71,21 @@ ssize_t vbd_read_direct(struct file *file, loff_t pos, struct iov_iter *iter)
 	return vfs_iocb_iter_read(file, &kiocb, iter);
 }
 
+void vbd_folio_bounds(struct file *file, loff_t *start, loff_t *end)
+{
+	struct folio *folio = filemap_get_folio(file->f_mapping, *start >> PAGE_SHIFT);
+
+	if (!IS_ERR(folio)) {
+		*start = folio_pos(folio);
+		folio_put(folio);
+	}
+	folio = filemap_get_folio(file->f_mapping, (*end - 1) >> PAGE_SHIFT);
+	if (!IS_ERR(folio)) {
+		*end = folio_pos(folio) + folio_size(folio);
+		folio_put(folio);
+	}
+}
+
 bool vbd_copy_cached(struct file *file, loff_t pos, void *to, size_t len)
 {
 	while (len) {

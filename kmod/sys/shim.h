@@ -41,6 +41,12 @@ bool vbd_file_can_direct(const struct file *file);
 ssize_t vbd_read_direct(struct file *file, loff_t pos, struct iov_iter *iter);
 
 /*
+ * Widens the bytes *@start .. *@end of @file, at least one, to the folios of the page cache that hold
+ * its first and its last one, where there are such folios.
+ */
+void vbd_folio_bounds(struct file *file, loff_t *start, loff_t *end);
+
+/*
  * Copies @len bytes of @file from byte @pos to @to, if all of them are in the page cache and up to
  * date, and the file reaches to their end; never sleeps. A false return may leave part of them copied.
  */

@@ -32,6 +32,10 @@ pub(crate) struct Args {
     /// The long form: everything where a sample would do, and cases that take minutes
     #[arg(long)]
     long: bool,
+    /// Parameters that vbd.ko has in every case, to force a path through the driver: inline=0 leaves
+    /// all reads to workers, cache_mb=0 keeps nothing decoded
+    #[arg(long, value_name = "PARAMETERS")]
+    module: Option<String>,
     /// Only cases of the virtual machine whose name contains one of these
     #[arg(value_name = "CASE")]
     cases: Vec<String>,
@@ -50,8 +54,8 @@ enum Kind {
 /// `cargo xtask test`.
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     let debug = args.choice.debug;
-    // Names of cases ask for cases, and only cases depend on which kernel it is.
-    let cases = !args.cases.is_empty() || debug.is_some();
+    // Names of cases ask for cases, and only cases depend on the kernel and the module's parameters.
+    let cases = !args.cases.is_empty() || debug.is_some() || args.module.is_some();
     let only = args.only.or(cases.then_some(Kind::Vm));
     let wanted = |kind| only.is_none_or(|only| only == kind);
     let logs = debug.map_or(String::from("test"), |debug| {

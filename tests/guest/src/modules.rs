@@ -8,11 +8,31 @@ use rustix::system::{delete_module, finit_module};
 use std::ffi::CString;
 use std::process::{Command, Stdio};
 
+/// The driver's file.
+pub(crate) const DRIVER: &str = "/vbd.ko";
+
+/// Parameters that the driver shall have in every case (`cargo xtask test --module`), but where a case
+/// gives them itself.
+const FORCED: &str = "VBD_MODULE";
+
 /// Loads the module file at `path` with parameters such as `backfile=/share/a verify=1`.
 pub(crate) fn load(path: &str, parameters: &str) -> Result<(), Errno> {
     let file = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    let parameters = CString::new(parameters).map_err(|_| Errno::INVAL)?;
+    let mut all = parameters.to_string();
+    if path == DRIVER {
+        all += &missing(&std::env::var(FORCED).unwrap_or_default(), parameters);
+    }
+    let parameters = CString::new(all).map_err(|_| Errno::INVAL)?;
     finit_module(&file, &parameters, 0)
+}
+
+/// Those of the parameters `forced` whose names are not among `given`: none may be given twice.
+fn missing(forced: &str, given: &str) -> String {
+    let name = |parameter: &str| parameter.split('=').next().map(str::to_string);
+    let given: Vec<_> = given.split_whitespace().map(name).collect();
+    let missing = forced.split_whitespace();
+    let missing = missing.filter(|parameter| !given.contains(&name(parameter)));
+    missing.map(|parameter| format!(" {parameter}")).collect()
 }
 
 /// Unloads a module by its name; fails with `WOULDBLOCK` (`EAGAIN`) while it is in use.

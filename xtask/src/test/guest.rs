@@ -44,12 +44,16 @@ const FIXTURES: &str = "cases of fixtures";
 /// Tells the guest's program, by its presence in the environment, that it is the long form.
 const LONG: &str = "VBD_LONG";
 
+/// Tells it parameters that the module shall have in every case.
+const MODULE: &str = "VBD_MODULE";
+
 /// One boot of the machine.
 pub(super) struct Suite {
     pub(super) name: &'static str,
     spec: Spec,
     cases: Vec<String>,
     long: bool,
+    module: Option<String>,
 }
 
 /// Builds what the guest needs, and says what is to be run in it. `nothing` is an empty directory
@@ -118,12 +122,12 @@ pub(super) fn suites(
             append: kit.debug.map_or("", |_| checks::APPEND).to_string(),
             ..Spec::default()
         };
-        let long = args.long;
         suites.push(Suite {
             name,
             spec,
             cases,
-            long,
+            long: args.long,
+            module: args.module.clone(),
         });
     }
     Ok(suites)
@@ -169,11 +173,13 @@ impl Suite {
             .iter()
             .map(|name| run::quoted(name.as_ref()))
             .collect();
-        let form = if self.long {
-            format!("export {LONG}=1; ")
-        } else {
-            String::new()
-        };
+        let mut form = String::new();
+        if self.long {
+            form += &format!("export {LONG}=1; ");
+        }
+        if let Some(module) = &self.module {
+            form += &format!("export {MODULE}={}; ", run::quoted(module.as_ref()));
+        }
         // One stream keeps a panic's words and the line of its case in order.
         let words = words.join(" ");
         let debug = if kit.debug.is_some() { "--debug" } else { "" };

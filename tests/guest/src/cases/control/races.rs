@@ -308,7 +308,7 @@ fn unload_while_devices_come_and_go() {
                         unloads.fetch_add(1, Ordering::Relaxed);
                     }
                     Err(Errno::NOENT) => {
-                        modules::load("/vbd.ko", "").expect("insmod");
+                        modules::load(modules::DRIVER, "").expect("insmod");
                         // Or it would be gone before anybody sees it.
                         thread::sleep(Duration::from_millis(100));
                     }
@@ -341,7 +341,7 @@ fn unload_while_devices_come_and_go() {
     println!("note come and go: {attaches} attaches, {unloads} unloads");
     assert!(attaches > 0 && unloads > 0);
     if !modules::is_loaded("vbd") {
-        modules::load("/vbd.ko", "").expect("insmod");
+        modules::load(modules::DRIVER, "").expect("insmod");
     }
     assert_nothing_left();
     assert!(Path::new(ROOT).exists());

@@ -11,8 +11,6 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The module's file.
-const FILE: &str = "/vbd.ko";
 /// The device that `backfile=` makes.
 pub(crate) const DEVICE: &str = "/dev/vbd0";
 /// Longest time that the kernel may take to let go of a device that was closed.
@@ -43,7 +41,7 @@ impl Module {
             !modules::is_loaded("vbd"),
             "another case has left the module loaded"
         );
-        modules::load(FILE, parameters).map(Module)
+        modules::load(modules::DRIVER, parameters).map(Module)
     }
 
     /// Tries to unload the module once.
