@@ -16,7 +16,7 @@ use kernel::prelude::*;
 use kernel::str::{CStr, CString};
 use kernel::sync::Arc;
 
-/// Requests that can be under way at a time.
+/// Requests that can be under way at a time. Each takes half a KiB, also of a device that nobody reads.
 const QUEUE_DEPTH: u32 = 32;
 
 /// Largest request: 1 MiB, in sectors.
