@@ -22,6 +22,9 @@ const QUEUE_DEPTH: u32 = 32;
 /// Largest request: 1 MiB, in sectors.
 const MAX_SECTORS: u32 = 2048;
 
+/// Bytes of a read that several workers share, each with the largest block.
+const OPTIMAL_BYTES: u32 = 128 * 1024;
+
 /// Bytes that reads come in best: a page.
 const PHYSICAL_BLOCK_SIZE: u32 = 4096;
 
@@ -48,6 +51,7 @@ impl Device {
         let limits = Limits {
             capacity: stack.disk_bytes() / SECTOR,
             physical_block_size: PHYSICAL_BLOCK_SIZE,
+            optimal_size: OPTIMAL_BYTES,
             max_sectors: MAX_SECTORS,
         };
         let tags = TagSet::new(QUEUE_DEPTH)?;

@@ -25,6 +25,8 @@ pub(crate) struct Limits {
     pub(crate) capacity: u64,
     /// Bytes that the disk reads well in one piece: its `physical_block_size`.
     pub(crate) physical_block_size: u32,
+    /// Bytes of a read that keeps the driver busy best: its `io_opt`. Read-ahead is twice as much.
+    pub(crate) optimal_size: u32,
     /// Largest request, in 512-byte sectors.
     pub(crate) max_sectors: u32,
 }
@@ -65,6 +67,7 @@ impl<T: Operations> GenDisk<T> {
         lim.logical_block_size = 512;
         lim.physical_block_size = limits.physical_block_size;
         lim.io_min = limits.physical_block_size;
+        lim.io_opt = limits.optimal_size;
         lim.max_hw_sectors = limits.max_sectors;
         lim.max_segments = SEGMENTS as u16;
         // Memory is written by the CPU: there is no engine that a long segment could overrun.

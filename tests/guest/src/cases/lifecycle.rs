@@ -119,6 +119,8 @@ fn attributes() {
         ("queue/hw_sector_size", "512"),
         ("queue/physical_block_size", "4096"),
         ("queue/minimum_io_size", "4096"),
+        ("queue/optimal_io_size", "131072"),
+        ("queue/read_ahead_kb", "256"),
         ("queue/rotational", "0"),
         ("queue/discard_max_bytes", "0"),
         ("queue/write_zeroes_max_bytes", "0"),
