@@ -11,9 +11,9 @@ pub(crate) mod fixtures;
 mod guest;
 mod host;
 mod lint;
-mod steps;
+pub(crate) mod steps;
 
-use crate::kit::{Choice, Kit};
+use crate::kit::Choice;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use std::process::ExitCode;
@@ -49,14 +49,12 @@ enum Kind {
 
 /// `cargo xtask test`.
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
-    let debug = args.choice.debug;
     // Names of cases ask for cases, and only cases depend on which kernel it is.
-    let cases = !args.cases.is_empty() || debug.is_some();
+    let name = args.choice.name();
+    let cases = !args.cases.is_empty() || name.is_some();
     let only = args.only.or(cases.then_some(Kind::Vm));
     let wanted = |kind| only.is_none_or(|only| only == kind);
-    let logs = debug.map_or(String::from("test"), |debug| {
-        format!("test-{}", debug.name())
-    });
+    let logs = name.map_or(String::from("test"), |name| format!("test-{name}"));
     let mut steps = Steps::new(&logs)?;
     if wanted(Kind::Lint) {
         lint::workspace(&mut steps)?;
@@ -65,7 +63,7 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     let kit = if needs_kit {
         let mut kit = None;
         steps.step("kernel kit", |_| {
-            kit = Some(Kit::choose(debug)?);
+            kit = Some(args.choice.kit()?);
             Ok(Count::default())
         })?;
         kit

@@ -8,7 +8,7 @@
 //! build as the kernel.
 
 use super::config::{self, Wanted};
-use super::{Kit, SERIES};
+use super::{Kit, Series};
 use crate::run::{self, Log};
 use anyhow::{bail, Context, Result};
 use clap::ValueEnum;
@@ -64,6 +64,9 @@ pub(crate) struct Choice {
         default_missing_value = "light"
     )]
     pub(crate) debug: Option<Debug>,
+    /// Instead of the stock kernel, the stock kernel of the next series, where Debian has one
+    #[arg(long, conflicts_with = "debug")]
+    pub(crate) next: bool,
 }
 
 /// The choice of any kernel, where it need not be one that checks itself.
@@ -72,13 +75,54 @@ pub(crate) struct KernelChoice {
     #[command(flatten)]
     choice: Choice,
     /// Instead of the stock kernel, User-Mode Linux: a program of the host, at the host's speed
-    #[arg(long, conflicts_with = "debug")]
+    #[arg(long, conflicts_with_all = ["debug", "next"])]
     uml: bool,
 }
 
+impl Choice {
+    /// The series that is asked for.
+    pub(super) fn series(self) -> Series {
+        match self.next {
+            true => Series::Next,
+            false => Series::Kit,
+        }
+    }
+
+    /// The kit with that kernel, made if it is not there.
+    pub(crate) fn kit(self) -> Result<Kit> {
+        match self.debug {
+            Some(_) => Kit::choose(self.debug),
+            None => Kit::prepare(self.series(), false),
+        }
+    }
+
+    /// What the kernel is called in names of files; nothing if it is the one that is not asked for.
+    pub(crate) fn name(self) -> Option<&'static str> {
+        self.debug.map(Debug::name).or(self.series().name())
+    }
+}
+
 impl KernelChoice {
-    pub(crate) fn chosen(&self) -> Option<Debug> {
-        self.choice.debug.or(self.uml.then_some(Debug::Uml))
+    pub(super) fn series(self) -> Series {
+        self.choice.series()
+    }
+
+    /// The kit with that kernel, made if it is not there.
+    pub(crate) fn kit(self) -> Result<Kit> {
+        match self.uml {
+            true => Kit::choose(Some(Debug::Uml)),
+            false => self.choice.kit(),
+        }
+    }
+
+    /// The option that chooses it, after a space.
+    pub(super) fn option(self) -> String {
+        let own = self.choice.debug.or(self.uml.then_some(Debug::Uml));
+        match own {
+            Some(debug) => format!(" {}", debug.option()),
+            None if self.choice.next => " --next".to_string(),
+            None => String::new(),
+        }
     }
 }
 
@@ -234,7 +278,7 @@ impl Build<'_> {
         let mut package = inside("dpkg-deb");
         package.arg("--fsys-tarfile").arg(source);
         let mut archive = inside("tar");
-        archive.args(["-xO", &format!("./usr/src/linux-source-{SERIES}.tar.xz")]);
+        archive.args(["-xO", &format!("./usr/src/{}.tar.xz", self.kit.source()?)]);
         let mut files = inside("tar");
         files.args(["--strip-components=1", "-xJ"]);
         self.log.pipeline(&mut [package, archive, files])?;
