@@ -11,6 +11,7 @@
 //! Besides the stock kernel's there are kits with kernels of our own, built to check themselves or
 //! to run as a program of the host.
 
+mod choice;
 mod config;
 pub(crate) mod debug;
 pub(crate) mod enter;
@@ -23,7 +24,8 @@ mod series;
 use crate::cache;
 use crate::run::Log;
 use anyhow::{Context, Result};
-pub(crate) use debug::{Choice, Debug, KernelChoice};
+pub(crate) use choice::{Choice, KernelChoice};
+pub(crate) use debug::Debug;
 use serde::{Deserialize, Serialize};
 pub(crate) use series::Series;
 use std::ffi::OsStr;
@@ -109,23 +111,6 @@ pub(crate) struct Kit {
     /// Which kernel of our own it has, if not the stock one.
     pub(crate) debug: Option<Debug>,
 }
-
-/// Something that is looked for elsewhere and is not there: no failure of ours.
-#[derive(Debug)]
-pub(crate) struct NotHad(pub(crate) String);
-
-impl NotHad {
-    /// Exit status of a command that ends so, as automake's tests have it.
-    pub(crate) const STATUS: u8 = 77;
-}
-
-impl std::fmt::Display for NotHad {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "NOT HAD: {}", self.0)
-    }
-}
-
-impl std::error::Error for NotHad {}
 
 /// The kernel that was resolved last, so that a later call needs no network.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]

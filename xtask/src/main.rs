@@ -4,11 +4,13 @@
 
 mod bench;
 mod cache;
+mod ci;
 mod demo;
 mod fuzz;
 mod kit;
 mod man;
 mod module;
+mod not_had;
 mod run;
 mod suites;
 mod test;
@@ -41,6 +43,8 @@ enum Command {
     Man(man::Args),
     /// Run all tests: lints, on the host, in the virtual machine
     Test(test::Args),
+    /// Run the lanes of CI: all tests and fuzzing in short, or everything there is
+    Ci(ci::Args),
     /// Run what others have written to try disks and file systems: fio, stress-ng, checkers
     Suites(suites::Args),
     /// Look with libFuzzer for inputs that the readers do not stand
@@ -61,6 +65,7 @@ fn main() -> ExitCode {
         Command::Vm(args) => vm::main(&args),
         Command::Man(args) => man::main(&args),
         Command::Test(args) => test::main(&args),
+        Command::Ci(args) => ci::main(&args),
         Command::Suites(args) => suites::main(&args),
         Command::Fuzz(args) => fuzz::main(&args),
         Command::Bench(args) => bench::main(&args),
@@ -68,11 +73,11 @@ fn main() -> ExitCode {
     };
     match done {
         Ok(code) => code,
-        Err(error) => match error.downcast_ref::<kit::NotHad>() {
+        Err(error) => match error.downcast_ref::<not_had::NotHad>() {
             // What was on the way there is of no interest: one line says it.
             Some(reason) => {
                 eprintln!("{reason}");
-                ExitCode::from(kit::NotHad::STATUS)
+                ExitCode::from(not_had::NotHad::STATUS)
             }
             None => {
                 eprintln!("error: {error:#}");

@@ -17,6 +17,7 @@ mod tools;
 
 use crate::kit::{Kit, Series};
 use crate::module;
+use crate::not_had::NotHad;
 use crate::test::steps::{Count, Step, Steps};
 use crate::vm::program;
 use anyhow::{bail, Result};
@@ -84,12 +85,10 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
             (Kind::Source(source), _) => {
                 let reason = source.why_not(name);
                 // Who names a suite wants it; who names none wants those that there are.
-                match args.names.is_empty() {
-                    true => steps.remark(format!("NOT HAD {name}: {reason}")),
-                    false => {
-                        steps.step(name, |_| bail!("NOT HAD: {reason}"))?;
-                    }
-                }
+                steps.step(name, |_| match args.names.is_empty() {
+                    true => Err(NotHad(reason).into()),
+                    false => bail!("NOT HAD: {reason}"),
+                })?;
             }
         }
     }

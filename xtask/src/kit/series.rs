@@ -4,7 +4,7 @@
 //!
 //! The series themselves stand in `kmod/kernels.mk`, from which make takes the range that it accepts.
 
-use super::NotHad;
+use crate::not_had::NotHad;
 use anyhow::{bail, Result};
 
 /// The only place that names series.

@@ -6,13 +6,15 @@
 //! unnoticed. A block of an older layer is as good there, so generations that are told apart by a
 //! pattern are read too.
 
+mod report;
+
 use super::guest::{self, Check, Group, Judge, TOOLS};
 use super::layers::Layers;
 use super::Place;
 use crate::run::quoted;
 use crate::test::steps::{Count, Step};
-use anyhow::{bail, ensure, Context, Result};
-use serde_json::Value;
+use anyhow::Result;
+use report::{finds, reads_all};
 
 const PROGRAM: &str = "/usr/bin/fio";
 const MIB: u64 = 1 << 20;
@@ -326,47 +328,6 @@ fn check(name: &str, verify: &[&str], read: &Read, judge: Judge) -> Check {
     }
 }
 
-/// That all went well, and that so many bytes were read.
-fn reads_all(bytes: u64) -> Judge {
-    Box::new(move |status, said| {
-        // The options say the word too, and only they are quoted.
-        let mut lines = said.lines().map(str::trim_start);
-        if let Some(line) = lines.find(|line| line.contains("verify") && !line.starts_with('"')) {
-            bail!("{line}");
-        }
-        ensure!(status == 0, "fio ended with status {status}: {said}");
-        let read = read_bytes(said)?;
-        ensure!(read == bytes, "fio read {read} bytes of {bytes}");
-        Ok(())
-    })
-}
-
-/// That fio fails and says these words.
-fn finds(words: &'static str) -> Judge {
-    Box::new(move |status, said| {
-        ensure!(status != 0, "fio found nothing wrong");
-        ensure!(said.contains(words), "fio did not say: {words}");
-        Ok(())
-    })
-}
-
-/// The bytes that all jobs together have read, by fio's report.
-fn read_bytes(said: &str) -> Result<u64> {
-    let begin = said.find("\n{").map_or(0, |at| at + 1);
-    let report: Value = serde_json::from_str(&said[begin..]).context("fio printed no report")?;
-    let jobs = report["jobs"].as_array().context("a report without jobs")?;
-    let mut total = 0;
-    for job in jobs {
-        if job["error"] != 0 {
-            bail!("a job ended with error {}", job["error"]);
-        }
-        total += job["read"]["io_bytes"]
-            .as_u64()
-            .context("a job without io_bytes")?;
-    }
-    Ok(total)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -391,30 +352,5 @@ mod tests {
             assert!(all.iter().any(|(last, ..)| *last == number), "{area:?}");
         }
         assert_eq!(all.iter().map(|(_, _, length)| length).sum::<u64>(), SIZE);
-    }
-
-    const REPORT: &str = "note: x\n{ \"jobs\": [ { \"error\": 0, \"read\": { \"io_bytes\": 5 } }, \
-        { \"error\": 0, \"read\": { \"io_bytes\": 7 } } ] }\n";
-
-    #[test]
-    fn bytes_of_all_jobs_are_added() {
-        assert_eq!(read_bytes(REPORT).unwrap(), 12);
-        assert!(read_bytes(&REPORT.replace("\"error\": 0", "\"error\": 84")).is_err());
-        assert!(read_bytes("fio: nothing").is_err());
-    }
-
-    #[test]
-    fn a_run_that_read_less_or_found_something_is_judged_so() {
-        let judge = reads_all(12);
-        assert!(judge(0, REPORT).is_ok());
-        assert!(judge(1, REPORT).is_err());
-        assert!(reads_all(13)(0, REPORT).is_err());
-        let found = format!("crc32c: verify failed at file /dev/vbd0 offset 0\n{REPORT}");
-        assert!(judge(0, &found).is_err());
-        let option = REPORT.replace("note: x", "\"verify\" : 1");
-        assert!(judge(0, &option).is_ok());
-        assert!(finds("verify failed")(1, &found).is_ok());
-        assert!(finds("verify failed")(0, &found).is_err());
-        assert!(finds("verify failed")(1, REPORT).is_err());
     }
 }

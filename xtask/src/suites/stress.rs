@@ -17,7 +17,10 @@ const MOUNTED: &str = "/mnt";
 /// Seconds that each stressor takes.
 const SECONDS: u32 = 6;
 
-/// Stressors: their names, and their options.
+/// Stressors that are left out, and why: a line each.
+const SKIPPED: &str = include_str!("../../../tests/suites/stress-ng.skip");
+
+/// Stressors that are run: their names, and their options.
 const STRESSORS: &[(&str, &str)] = &[
     // Directories of libraries and programs, mapped and read page by page.
     ("mmapfiles", "--mmapfiles 2 --mmapfiles-populate"),
@@ -47,7 +50,38 @@ pub(super) fn run(place: &Place, step: &Step) -> Result<Count> {
             checks: STRESSORS.iter().map(|(name, words)| check(name, words)).collect(),
         });
     }
+    // The list of those left out holds for as long as they cannot be run.
+    groups[0]
+        .checks
+        .extend(skipped().map(|(name, _)| cannot_run(name)));
     guest::run(place, &layers, step, &[], groups)
+}
+
+/// The stressors that are left out, with their reasons.
+fn skipped() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let lines = SKIPPED.lines().filter(|line| !line.starts_with('#'));
+    lines.filter_map(|line| {
+        let (name, reason) = line.split_once(' ')?;
+        Some((name, reason.trim()))
+    })
+}
+
+/// A stressor that does nothing where it may only read.
+fn cannot_run(name: &str) -> Check {
+    Check {
+        name: format!("{name} is left out"),
+        text: format!(
+            "chroot {MOUNTED} {READER} --{name} 1 --timeout 1s --temp-path /usr --metrics"
+        ),
+        judge: Box::new(|status, said| {
+            let refused = said.contains("must be readable and writeable");
+            ensure!(
+                status != 0 && refused,
+                "it can be run: status {status}: {said}"
+            );
+            Ok(())
+        }),
+    }
 }
 
 fn check(name: &'static str, words: &str) -> Check {
@@ -102,6 +136,16 @@ mod tests {
         stress-ng: metrc: [59] stressor       bogo ops real time\n\
         stress-ng: metrc: [59] getdent             345     6.00\n\
         reads: 34\n";
+
+    #[test]
+    fn each_stressor_that_is_left_out_has_its_reason() {
+        let lines = SKIPPED.lines().filter(|line| !line.starts_with('#'));
+        assert_eq!(lines.count(), skipped().count());
+        for (name, reason) in skipped() {
+            assert!(reason.contains(' '), "{name}");
+            assert!(STRESSORS.iter().all(|(run, _)| *run != name), "{name}");
+        }
+    }
 
     #[test]
     fn counted_operations_are_found_in_the_table() {

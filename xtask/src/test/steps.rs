@@ -2,6 +2,7 @@
 
 //! The steps of a test run: one line each, their sum, and a log of what their programs print.
 
+use crate::not_had::NotHad;
 use crate::run as programs;
 use anyhow::{bail, Context, Result};
 use std::collections::VecDeque;
@@ -10,7 +11,7 @@ use std::io::{IsTerminal, Write};
 use std::num::NonZeroUsize;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::sync::mpsc::channel;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -148,6 +149,12 @@ impl Steps {
                     self.failures.push(format!("{name}{}", shown_count(*count)));
                 }
             }
+            Err(error) if error.is::<NotHad>() => {
+                println!("none  {name} ({time})");
+                let error = error.to_string();
+                self.remark(error.replacen(':', &format!(" {name}:"), 1));
+                return true;
+            }
             Err(error) => {
                 self.total.failed += 1;
                 println!("{mark} {name} ({time})");
@@ -224,6 +231,12 @@ impl Step {
 
     /// Runs a program, its output to the log; returns whether it succeeded, and all of the log.
     pub(crate) fn try_run(&self, command: &mut Command) -> Result<(bool, String)> {
+        let (status, text) = self.status(command)?;
+        Ok((status.success(), text))
+    }
+
+    /// The same, with how it ended.
+    pub(crate) fn status(&self, command: &mut Command) -> Result<(ExitStatus, String)> {
         let mut log = self.log()?;
         writeln!(log, "+ {}", programs::shown(command))?;
         command.stdin(Stdio::null());
@@ -231,7 +244,7 @@ impl Step {
         let status = programs::status(command)?;
         let bytes = fs::read(&self.log)?;
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        Ok((status.success(), text))
+        Ok((status, text))
     }
 
     /// Runs a program that has to succeed; returns all of the log.
@@ -334,6 +347,16 @@ mod tests {
         assert!(steps.step("good", |_| Ok(Count::default())).unwrap());
         steps.blocked("other", "the first");
         assert_eq!(steps.total.failed, 1);
+    }
+
+    #[test]
+    fn what_is_not_had_is_no_failure_and_is_told_again() {
+        let logs = tempfile::tempdir().unwrap();
+        let mut steps = steps(logs.path());
+        let missing = |_: &Step| Err(NotHad("no such host".into()).into());
+        assert!(steps.step("suite", missing).unwrap());
+        assert_eq!(steps.total, Count::default());
+        assert_eq!(steps.remarks, ["NOT HAD suite: no such host"]);
     }
 
     #[test]
