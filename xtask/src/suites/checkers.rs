@@ -22,12 +22,12 @@ pub(super) fn run(place: &Place, step: &Step) -> Result<Count> {
     let trees = file_systems::trees(place, &layers)?;
     let mut groups = Vec::new();
     for system in FILE_SYSTEMS {
-        let stack = system.stack(place, &layers, step, &trees)?;
+        let (mut stack, damaged) = system.stack(place, &layers, step, &trees)?;
         let text = system.check_text();
         groups.push(group(system.name, stack.clone(), &text, is_clean()));
-        // The same without the layer that has most of the files.
-        let name = format!("{}, lower layer missing", system.name);
-        groups.push(group(&name, stack[1..].to_vec(), &text, finds_something()));
+        stack.push(damaged);
+        let name = format!("{}, damaged", system.name);
+        groups.push(group(&name, stack, &text, finds_something()));
     }
     guest::run(place, &layers, step, PROGRAMS, groups)
 }

@@ -9,8 +9,8 @@ use super::Place;
 use crate::test::steps::Step;
 use anyhow::{Context, Result};
 use std::fmt::Write;
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// A file system, and what its own programs are called.
@@ -21,7 +21,9 @@ pub(super) struct FileSystem {
     /// Makes it; `TREE`, `PROTO` and `IMAGE` stand for paths.
     mkfs: &'static [&'static str],
     /// Checks a disk and changes nothing.
-    pub(super) check: &'static [&'static str],
+    check: &'static [&'static str],
+    /// Bytes of the image that the checker misses when they are zero: place and length.
+    vital: (u64, u64),
 }
 
 pub(super) const FILE_SYSTEMS: &[FileSystem] = &[
@@ -30,6 +32,7 @@ pub(super) const FILE_SYSTEMS: &[FileSystem] = &[
         size: Some(192 << 20),
         mkfs: &["/usr/sbin/mkfs.ext4", "-q", "-d", "TREE", "IMAGE"],
         check: &["/usr/sbin/e2fsck", "-f", "-n"],
+        vital: (128 << 10, 4 << 20),
     },
     FileSystem {
         name: "xfs",
@@ -37,18 +40,20 @@ pub(super) const FILE_SYSTEMS: &[FileSystem] = &[
         size: Some(320 << 20),
         mkfs: &["/usr/sbin/mkfs.xfs", "-q", "-f", "-p", "PROTO", "IMAGE"],
         check: &["/usr/sbin/xfs_repair", "-n"],
+        vital: (80 << 20, 64 << 10),
     },
     FileSystem {
         name: "erofs",
         size: None,
         mkfs: &["/usr/bin/mkfs.erofs", "--quiet", "-zlz4hc", "IMAGE", "TREE"],
         check: &["/usr/bin/fsck.erofs", "--extract"],
+        vital: (8 << 20, 1 << 20),
     },
     FileSystem {
         name: "btrfs",
         size: Some(256 << 20),
         mkfs: &[
-            "/usr/bin/mkfs.btrfs",
+            "/usr/sbin/mkfs.btrfs",
             "-q",
             "-f",
             "--rootdir",
@@ -56,6 +61,7 @@ pub(super) const FILE_SYSTEMS: &[FileSystem] = &[
             "IMAGE",
         ],
         check: &["/usr/bin/btrfs", "check", "--readonly", "--check-data-csum"],
+        vital: (16 << 20, 32 << 20),
     },
 ];
 
@@ -67,14 +73,16 @@ const LATER: &[&str] = &["/usr/sbin/e2fsck", "/usr/bin/btrfs"];
 const FORMATS: [&[&str]; 2] = [&["-f", "lz4"], &["-f", "zstd", "-b", "64K"]];
 
 impl FileSystem {
-    /// Makes its stack from trees of programs; the names of the layers, bottom first.
+    /// Makes its stack from trees of programs; the names of the layers, bottom first, and of one more
+    /// that damages it.
     pub(super) fn stack(
         &self,
         place: &Place,
         layers: &Layers,
         step: &Step,
         trees: &[PathBuf],
-    ) -> Result<Vec<String>> {
+    ) -> Result<(Vec<String>, String)> {
+        let damaged = format!("{}-damaged", self.name);
         let mut stack = Vec::new();
         for (number, tree) in trees.iter().enumerate() {
             let name = format!("{}-{number}", self.name);
@@ -96,10 +104,18 @@ impl FileSystem {
             }
             step.run(&mut mkfs)?;
             layers.create(&name, &name, FORMATS[number % FORMATS.len()], &stack)?;
-            fs::remove_file(&image)?;
             stack.push(name);
+            if stack.len() == trees.len() {
+                let (at, length) = self.vital;
+                let zeroes = vec![0; usize::try_from(length)?];
+                let file = File::options().write(true).open(&image)?;
+                file.write_all_at(&zeroes, at)?;
+                let name = stack.last().context("no layer")?;
+                layers.create(name, &damaged, FORMATS[0], &stack)?;
+            }
+            fs::remove_file(&image)?;
         }
-        Ok(stack)
+        Ok((stack, damaged))
     }
 
     /// The check as text for the guest's shell.

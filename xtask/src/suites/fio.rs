@@ -203,6 +203,8 @@ impl Fio<'_> {
         let path = self.layers.image(image, SIZE)?;
         let mut fio = self.place.tools.command(&self.layers.directory, PROGRAM);
         fio.arg("--name=write").arg("--filename").arg(path);
+        // Of figures about an image on the host there is nothing to learn.
+        fio.arg("--output=/dev/null");
         fio.arg(format!("--size={SIZE}"))
             .args(["--do_verify=0", "--ioengine=psync"]);
         self.step.run(fio.args(words)).map(|_| ())

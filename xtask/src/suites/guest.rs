@@ -14,7 +14,7 @@ use std::time::Duration;
 pub(super) const TOOLS: &str = "/suites";
 
 /// Run once in a boot, before anything else.
-const SETUP: &str = "set -e; cd /suites; mkdir -p dev proc sys tmp; \
+const SETUP: &str = "set -e; mkdir -p /suites/usr; cd /suites; mkdir -p dev proc sys tmp; \
     for name in bin lib lib64 sbin; do ln -s usr/$name $name; done; \
     for name in dev proc sys; do mount --rbind /$name $name; done";
 

@@ -60,6 +60,9 @@ impl Tools {
 
     /// Programs and the libraries that they load, by their paths in the root.
     pub(super) fn with_libraries(&self, programs: &[&str]) -> Result<BTreeSet<String>> {
+        if programs.is_empty() {
+            return Ok(BTreeSet::new());
+        }
         let mut ldd = enter::command(&self.root, &[], Path::new("/"), "ldd".as_ref());
         let mut files = vm::libraries(&run::stdout(ldd.args(programs))?);
         if files.is_empty() {
