@@ -11,6 +11,7 @@ pub(crate) mod fixtures;
 mod guest;
 mod host;
 mod lint;
+mod range;
 pub(crate) mod steps;
 
 use crate::kit::Choice;
@@ -76,6 +77,7 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     };
     if wanted(Kind::Lint) {
         lint::module(&mut steps, kit.as_ref())?;
+        range::check(&mut steps, kit.as_ref())?;
     }
     // What takes long and needs nothing of each other runs side by side, the longest first.
     let mut works: Vec<(&str, Work<'_>)> = Vec::new();

@@ -3,7 +3,7 @@
 //! Suites that no distribution packages: where they are developed, and at which commit.
 
 use crate::{cache, run};
-use anyhow::Result;
+use anyhow::{bail, Result};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -28,6 +28,9 @@ pub(super) const XFSTESTS: Source = Source {
 /// Seconds that fetching may take: where the host does not answer, nobody should wait for it.
 const LIMIT: &str = "60";
 
+/// Exit status of `timeout` when it had to end what it ran.
+const TIMED_OUT: i32 = 124;
+
 impl Source {
     /// Tries to have the source, and says why the suite is not run.
     ///
@@ -36,7 +39,10 @@ impl Source {
     pub(super) fn why_not(self, name: &str) -> String {
         match self.fetch(name) {
             Ok(()) => format!("{} was fetched, and nothing here runs it yet", self.address),
-            Err(reason) => format!("not packaged by Debian, and {reason:#}"),
+            Err(reason) => format!(
+                "Debian does not package it, and commit {} cannot be fetched: {reason:#}",
+                &self.commit[..12]
+            ),
         }
     }
 
@@ -52,7 +58,13 @@ impl Source {
         let mut fetch = Command::new("timeout");
         fetch.arg(LIMIT).args(["git", "-C"]).arg(&place);
         fetch.args(["fetch", "--quiet", "--depth=1", self.address, self.commit]);
-        run::stdout(fetch.env("GIT_TERMINAL_PROMPT", "0")).map(|_| ())
+        let output = fetch.env("GIT_TERMINAL_PROMPT", "0").output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        match output.status.code() {
+            Some(0) => Ok(()),
+            Some(TIMED_OUT) => bail!("{} did not answer within {LIMIT} s", self.address),
+            _ => bail!("{}", said.lines().last().unwrap_or("git said nothing")),
+        }
     }
 }
 
