@@ -8,6 +8,7 @@
 use crate::not_had::NotHad;
 use crate::test::steps::{Count, Step, Steps};
 use anyhow::{bail, Result};
+use std::collections::BTreeSet;
 use std::process::{Command, ExitCode};
 
 #[derive(clap::Args)]
@@ -102,7 +103,8 @@ fn chosen(full: bool, except: &[String]) -> Result<Vec<(&'static str, &'static [
         .iter()
         .find(|name| LANES.iter().all(|lane| lane.0 != **name))
     {
-        let names: Vec<&str> = LANES.iter().map(|lane| lane.0).collect();
+        let names: BTreeSet<&str> = LANES.iter().map(|lane| lane.0).collect();
+        let names: Vec<&str> = names.into_iter().collect();
         bail!("no lane {name}; there are {}", names.join(", "));
     }
     let other = if full { Form::Short } else { Form::Full };
@@ -115,7 +117,6 @@ fn chosen(full: bool, except: &[String]) -> Result<Vec<(&'static str, &'static [
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeSet;
 
     #[test]
     fn each_form_has_its_lanes_under_names_of_their_own() {

@@ -230,6 +230,10 @@ impl Kit {
         };
         let resolved: Resolved = serde_json::from_str(&text)
             .with_context(|| format!("{} is damaged: remove it", path.display()))?;
+        if !series::is_of(&resolved.release, series.number()?) {
+            // The series has been changed since.
+            return Ok(None);
+        }
         let kit = Kit::of(cache, &resolved, series, None);
         Ok(kit.directory.is_dir().then_some(kit))
     }
