@@ -371,6 +371,26 @@ mod tests {
     }
 
     #[test]
+    fn a_kit_of_another_series_is_not_taken() {
+        let cache = tempfile::tempdir().unwrap();
+        let found = |series: &str| {
+            let resolved = Resolved {
+                release: format!("{series}.1-cloud-amd64"),
+                version: format!("{series}.1-1"),
+                suite: None,
+            };
+            let kit = Kit::of(cache.path(), &resolved, Series::Next, None);
+            fs::create_dir_all(&kit.directory).unwrap();
+            let text = serde_json::to_string(&resolved).unwrap();
+            fs::write(cache.path().join("current-next.json"), text).unwrap();
+            Kit::find(cache.path(), Series::Next).unwrap().is_some()
+        };
+        assert!(found(Series::Next.number().unwrap()));
+        assert!(!found("1.2"));
+        assert!(Kit::find(cache.path(), Series::Kit).unwrap().is_none());
+    }
+
+    #[test]
     fn a_kernel_of_our_own_has_a_name_of_its_own() {
         let resolved = Resolved {
             release: Debug::Light.release("7.2.12-1~bpo13+1"),

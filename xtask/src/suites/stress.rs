@@ -39,7 +39,7 @@ pub(super) fn run(place: &Place, step: &Step) -> Result<Count> {
             name: system.name.to_string(),
             layers: system.stack(place, &layers, step, &trees)?.0,
             before: format!(
-                "set -e; modprobe {name} || true; mount -t {name} -o ro /dev/vbd0 {MOUNTED}; \
+                "set -e; mount -t {name} -o ro /dev/vbd0 {MOUNTED}; \
                  for name in dev proc sys; do mount --rbind /$name {MOUNTED}/$name; done; \
                  mount -t tmpfs none {MOUNTED}/tmp",
                 name = system.name
