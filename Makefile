@@ -11,6 +11,10 @@
 KDIR ?= /lib/modules/$(shell uname -r)/build
 M := $(CURDIR)
 RUSTFMT ?= rustfmt
+# Not empty: builds for kernels outside the range too, to see what will change.
+ANY_KERNEL ?=
+
+include $(M)/kmod/kernels.mk
 
 # A probe that prints the first thing that is missing, in the order in which one would get it.
 probe = $(strip $(if $(wildcard $(KDIR)/Makefile),,no kernel build tree at KDIR=$(KDIR) (install the kernel's headers or give KDIR=)))
@@ -18,6 +22,15 @@ probe := $(probe)
 ifeq ($(probe),)
   config := $(firstword $(wildcard $(KDIR)/include/config/auto.conf))
   probe := $(if $(config),,$(KDIR) is not prepared: no include/config/auto.conf (make modules_prepare there))
+endif
+ifeq ($(probe)$(ANY_KERNEL),)
+  # The first two numbers of the release, such as 7.2.12+deb13-cloud-amd64, are the series.
+  series := $(shell sed -En 's/^([0-9]+\.[0-9]+).*/\1/p' $(wildcard $(KDIR)/include/config/kernel.release) </dev/null)
+  probe := $(if $(series),,$(KDIR)/include/config/kernel.release does not name the kernel's series (make modules_prepare there))
+endif
+ifeq ($(probe)$(ANY_KERNEL),)
+  probe := $(shell printf '%s\n' $(KERNEL_FIRST) $(series) $(KERNEL_LAST) | sort --version-sort --check=silent || \
+    echo 'the kernel of $(KDIR) is of series $(series), and the modules are made for $(KERNEL_FIRST) to $(KERNEL_LAST) (kmod/kernels.mk)')
 endif
 ifeq ($(probe),)
   probe := $(shell grep -qx 'CONFIG_RUST=y' $(config) || echo 'the kernel of $(KDIR) was built without CONFIG_RUST=y')

@@ -50,6 +50,7 @@ mod sys {
 
 use attach::{AttachError, Host, Source};
 use control::Devices;
+use core::borrow::Borrow;
 use device::Device;
 use format::limits::MAX_LAYERS;
 use kernel::prelude::*;
@@ -93,8 +94,9 @@ struct Module {
 impl kernel::Module for Module {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         let host = Host::new(
-            *module_parameters::inline.value() != 0,
-            u64::from(*module_parameters::cache_mb.value()).saturating_mul(1 << 20),
+            parameter::<u8>(module_parameters::inline.value()) != 0,
+            u64::from(parameter::<u16>(module_parameters::cache_mb.value()))
+                .saturating_mul(1 << 20),
         )?;
         let device = match sys::param::BACKFILE.value() {
             [] => None,
@@ -107,9 +109,14 @@ impl kernel::Module for Module {
     }
 }
 
+/// The value of a parameter, of which 7.2 hands a reference out and 7.3 the value itself.
+fn parameter<T: Copy>(value: impl Borrow<T>) -> T {
+    *value.borrow()
+}
+
 /// Attaches what `backfile=`, `size=` and `verify=` describe.
 fn attach_parameters(host: &Arc<Host>, backfile: &[u8]) -> Result<Device, AttachError> {
-    let verify = match *module_parameters::verify.value() {
+    let verify = match parameter::<u8>(module_parameters::verify.value()) {
         0 => false,
         1 => true,
         other => {
@@ -120,7 +127,7 @@ fn attach_parameters(host: &Arc<Host>, backfile: &[u8]) -> Result<Device, Attach
         }
     };
     let options = Options {
-        size: *module_parameters::size.value(),
+        size: parameter(module_parameters::size.value()),
         verify,
         direct: false,
     };

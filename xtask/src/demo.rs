@@ -6,7 +6,7 @@
 //! the generation changed. The guest stacks them into one device, mounts it, and the files that it
 //! finds have to be the last generation's.
 
-use crate::kit::Kit;
+use crate::kit::{Kit, Series};
 use crate::run::Log;
 use crate::vm::{self, program, Ended, Spec, Vm};
 use crate::{cache, module};
@@ -48,7 +48,7 @@ const AFTER: [&str; 2] = ["umount /mnt", "rmmod vbd"];
 /// `cargo xtask demo`.
 pub(crate) fn main(_: &Args) -> Result<ExitCode> {
     let begin = Instant::now();
-    let kit = Kit::prepare(false)?;
+    let kit = Kit::prepare(Series::Kit, false)?;
     let log = Log::create(&cache::directory()?.join("demo.log"), "demo")?;
     let mut files = Vec::new();
     log.step("build vbd.ko", || {

@@ -11,6 +11,7 @@
 //! Besides the stock kernel's there are kits with kernels of our own, built to check themselves or
 //! to run as a program of the host.
 
+mod choice;
 mod config;
 pub(crate) mod debug;
 pub(crate) mod enter;
@@ -18,21 +19,20 @@ mod host;
 mod metadata;
 mod mirror;
 mod root;
+mod series;
 
 use crate::cache;
 use crate::run::Log;
 use anyhow::{Context, Result};
-pub(crate) use debug::{Choice, Debug, KernelChoice};
+pub(crate) use choice::{Choice, KernelChoice};
+pub(crate) use debug::Debug;
 use serde::{Deserialize, Serialize};
+pub(crate) use series::Series;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-/// Debian suite that the kernel and its toolchain are of.
-const SUITE: &str = "trixie";
-/// Kernel series; Debian's 7.2 is the first one that `vbd.ko` is made for.
-const SERIES: &str = "7.2";
 /// Kernel flavour; it has every driver that a guest under QEMU needs, at a quarter of the size.
 const FLAVOUR: &str = "cloud-amd64";
 /// To be raised when the way the kit is made changes and the package list does not.
@@ -81,11 +81,10 @@ pub(crate) struct Args {
 
 /// `cargo xtask kit`.
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
-    let debug = args.kernel.chosen();
     if args.update {
-        Kit::prepare(true)?;
+        Kit::prepare(args.kernel.series(), true)?;
     }
-    let kit = Kit::choose(debug)?;
+    let kit = args.kernel.kit()?;
     if args.print_kdir {
         println!("{}", kit.kdir());
     } else if args.print_root {
@@ -94,7 +93,7 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
         println!("kernel   {} ({})", kit.release, kit.version);
         println!("root     {}", kit.root().display());
         println!("KDIR     {} (inside the root)", kit.kdir());
-        let option = debug.map_or(String::new(), |debug| format!(" {}", debug.option()));
+        let option = args.kernel.option();
         println!("use      cargo xtask build{option}, or cargo xtask make{option} -- <arguments>");
     }
     Ok(ExitCode::SUCCESS)
@@ -107,6 +106,8 @@ pub(crate) struct Kit {
     pub(crate) release: String,
     /// Version of the kernel's Debian packages.
     pub(crate) version: String,
+    /// Which series the kernel is of.
+    series: Series,
     /// Which kernel of our own it has, if not the stock one.
     pub(crate) debug: Option<Debug>,
 }
@@ -116,26 +117,30 @@ pub(crate) struct Kit {
 struct Resolved {
     release: String,
     version: String,
+    /// The suite of its toolchain, if that is not the kit's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    suite: Option<String>,
 }
 
 impl Kit {
     /// Opens the kit with the kernel that was asked for, or makes it first.
     pub(crate) fn choose(debug: Option<Debug>) -> Result<Kit> {
         match debug {
-            None => Kit::prepare(false),
+            None => Kit::prepare(Series::Kit, false),
             Some(debug) => Kit::own(debug),
         }
     }
 
     /// The kit of a kernel of our own, of the version that the stock kernel's kit has.
     fn own(debug: Debug) -> Result<Kit> {
-        let stock = Kit::prepare(false)?;
+        let stock = Kit::prepare(Series::Kit, false)?;
         let cache = cache::directory()?;
         let resolved = Resolved {
             release: debug.release(&stock.version),
             version: stock.version,
+            suite: None,
         };
-        let kit = Kit::of(&cache, &resolved, Some(debug));
+        let kit = Kit::of(&cache, &resolved, Series::Kit, Some(debug));
         if kit.directory.is_dir() {
             return Ok(kit);
         }
@@ -146,39 +151,39 @@ impl Kit {
         }
         let log = Log::create(&cache.join(format!("kit-{}.log", debug.name())), "kit")?;
         host::install_missing(&log)?;
-        let mirror = mirror::Mirror::find()?;
+        let mirror = mirror::Mirror::find(&Series::Kit.archives()[0])?;
         kit.make(&cache, &mirror, &log)?;
         Ok(kit)
     }
 
-    /// Opens the stock kernel's kit, or makes it first; `update` looks for a newer kernel before that.
-    pub(crate) fn prepare(update: bool) -> Result<Kit> {
+    /// Opens the kit of a stock kernel, or makes it first; `update` looks for a newer kernel before that.
+    pub(crate) fn prepare(series: Series, update: bool) -> Result<Kit> {
         let cache = cache::directory()?;
         if !update {
-            if let Some(kit) = Kit::find(&cache)? {
+            if let Some(kit) = Kit::find(&cache, series)? {
                 return Ok(kit);
             }
         }
         host::check_machine()?;
         let _lock = cache::Lock::take(&cache.join("lock"), "makes the kit")?;
         if !update {
-            if let Some(kit) = Kit::find(&cache)? {
+            if let Some(kit) = Kit::find(&cache, series)? {
                 return Ok(kit);
             }
         }
-        let log = Log::create(&cache.join("kit.log"), "kit")?;
+        let log = Log::create(&cache.join(series.file("kit", "log")), "kit")?;
         host::install_missing(&log)?;
-        let mirror = mirror::Mirror::find()?;
-        let resolved = log.step("resolve the kernel's version", || {
-            mirror.update(&cache, &log)?;
-            mirror.resolve(&cache)
+        let found = log.step("resolve the kernel's version", || {
+            mirror::resolve(series, &cache, &log)
         })?;
-        let kit = Kit::of(&cache, &resolved, None);
+        let (mirror, resolved) = found.map_err(|reason| series.not_had(reason))?;
+        let kit = Kit::of(&cache, &resolved, series, None);
         if !kit.directory.is_dir() {
             kit.make(&cache, &mirror, &log)?;
         }
         let text = serde_json::to_string_pretty(&resolved)?;
-        fs::write(cache.join("current.json"), text).context("cannot write current.json")?;
+        let current = cache.join(series.file("current", "json"));
+        fs::write(&current, text).with_context(|| format!("cannot write {}", current.display()))?;
         Ok(kit)
     }
 
@@ -218,21 +223,29 @@ impl Kit {
     }
 
     /// The kit that the last resolution named, if it is complete.
-    fn find(cache: &Path) -> Result<Option<Kit>> {
-        let path = cache.join("current.json");
+    fn find(cache: &Path, series: Series) -> Result<Option<Kit>> {
+        let path = cache.join(series.file("current", "json"));
         let Ok(text) = fs::read_to_string(&path) else {
             return Ok(None);
         };
         let resolved: Resolved = serde_json::from_str(&text)
             .with_context(|| format!("{} is damaged: remove it", path.display()))?;
-        let kit = Kit::of(cache, &resolved, None);
+        if !series::is_of(&resolved.release, series.number()?) {
+            // The series has been changed since.
+            return Ok(None);
+        }
+        let kit = Kit::of(cache, &resolved, series, None);
         Ok(kit.directory.is_dir().then_some(kit))
     }
 
-    fn of(cache: &Path, resolved: &Resolved, debug: Option<Debug>) -> Kit {
+    fn of(cache: &Path, resolved: &Resolved, series: Series, debug: Option<Debug>) -> Kit {
         let version = &resolved.version;
         let name = match debug {
-            None => format!("{version}-{:08x}", recipe(PACKAGES)),
+            None => {
+                let suite = resolved.suite.as_deref();
+                let parts = [PACKAGES, suite.as_slice()].concat();
+                format!("{version}-{:08x}", recipe(&parts))
+            }
             Some(debug) => {
                 let parts = [PACKAGES.to_vec(), debug.packages(), debug.recipe()].concat();
                 format!("{version}-{}-{:08x}", debug.name(), recipe(&parts))
@@ -242,6 +255,7 @@ impl Kit {
             directory: cache.join("kits").join(name.replace('~', "-")),
             release: resolved.release.clone(),
             version: resolved.version.clone(),
+            series,
             debug,
         }
     }
@@ -251,9 +265,20 @@ impl Kit {
         self.debug == Some(Debug::Uml)
     }
 
+    /// As part of file names; the stock kernel that everything runs on needs none.
+    pub(crate) fn name(&self) -> Option<&'static str> {
+        self.debug.map(Debug::name).or(self.series.name())
+    }
+
     /// Arguments of make that go with the kernel.
     pub(crate) fn make_arguments(&self) -> &'static [&'static str] {
-        self.debug.map_or(&[], Debug::make_arguments)
+        let stock = self.series.make_arguments();
+        self.debug.map_or(stock, Debug::make_arguments)
+    }
+
+    /// Name of the kernel's source package, and of the tree in it.
+    fn source(&self) -> Result<String> {
+        Ok(format!("linux-source-{}", self.series.number()?))
     }
 
     /// How many times longer than on the stock kernel things may take.
@@ -276,6 +301,7 @@ impl Kit {
             directory: partial.clone(),
             release: self.release.clone(),
             version: self.version.clone(),
+            series: self.series,
             debug: self.debug,
         };
         let mut packages = PACKAGES.to_vec();
@@ -284,7 +310,7 @@ impl Kit {
             root::make(&aside, &packages, cache, mirror, log)
         })?;
         let source = log.step("fetch the kernel's source package", || {
-            mirror.download(cache, &format!("linux-source-{SERIES}"), &self.version, log)
+            mirror.download(cache, &self.source()?, &self.version, log)
         })?;
         match self.debug {
             Some(debug) => debug::make(&aside, debug, &source, log)?,
@@ -300,8 +326,17 @@ impl Kit {
     }
 }
 
+/// Unpacks Debian packages of the kit's own suite, and all that they depend on, into a directory
+/// that is not there yet.
+pub(crate) fn unpack_packages(root: &Path, packages: &[&str], log: &Log) -> Result<()> {
+    host::check_machine()?;
+    host::install_missing(log)?;
+    let mirror = mirror::Mirror::find(&Series::Kit.archives()[0])?;
+    root::unpack(root, packages, &cache::directory()?, &mirror, log)
+}
+
 /// A number that changes with the recipe (32-bit FNV-1a of the package list and what else counts).
-fn recipe(packages: &[&str]) -> u32 {
+pub(crate) fn recipe(packages: &[&str]) -> u32 {
     let bytes = packages.iter().flat_map(|p| p.bytes().chain([0]));
     bytes.fold(0x811c_9dc5 ^ RECIPE, |hash: u32, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
@@ -324,8 +359,9 @@ mod tests {
         let resolved = Resolved {
             release: "7.2.12+deb13-cloud-amd64".into(),
             version: "7.2.12-1~bpo13+1".into(),
+            suite: None,
         };
-        let kit = Kit::of(Path::new("/c"), &resolved, None);
+        let kit = Kit::of(Path::new("/c"), &resolved, Series::Kit, None);
         let name = kit.directory.file_name().unwrap().to_str().unwrap();
         assert!(name.starts_with("7.2.12-1-bpo13+1-"), "{name}");
         assert_eq!(
@@ -335,12 +371,33 @@ mod tests {
     }
 
     #[test]
+    fn a_kit_of_another_series_is_not_taken() {
+        let cache = tempfile::tempdir().unwrap();
+        let found = |series: &str| {
+            let resolved = Resolved {
+                release: format!("{series}.1-cloud-amd64"),
+                version: format!("{series}.1-1"),
+                suite: None,
+            };
+            let kit = Kit::of(cache.path(), &resolved, Series::Next, None);
+            fs::create_dir_all(&kit.directory).unwrap();
+            let text = serde_json::to_string(&resolved).unwrap();
+            fs::write(cache.path().join("current-next.json"), text).unwrap();
+            Kit::find(cache.path(), Series::Next).unwrap().is_some()
+        };
+        assert!(found(Series::Next.number().unwrap()));
+        assert!(!found("1.2"));
+        assert!(Kit::find(cache.path(), Series::Kit).unwrap().is_none());
+    }
+
+    #[test]
     fn a_kernel_of_our_own_has_a_name_of_its_own() {
         let resolved = Resolved {
             release: Debug::Light.release("7.2.12-1~bpo13+1"),
             version: "7.2.12-1~bpo13+1".into(),
+            suite: None,
         };
-        let kit = Kit::of(Path::new("/c"), &resolved, Some(Debug::Light));
+        let kit = Kit::of(Path::new("/c"), &resolved, Series::Kit, Some(Debug::Light));
         let name = kit.directory.file_name().unwrap().to_str().unwrap();
         assert!(name.starts_with("7.2.12-1-bpo13+1-light-"), "{name}");
         assert_eq!(kit.kdir(), "/usr/src/linux-7.2.12-vbd-light");

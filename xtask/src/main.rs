@@ -4,12 +4,15 @@
 
 mod bench;
 mod cache;
+mod ci;
 mod demo;
 mod fuzz;
 mod kit;
 mod man;
 mod module;
+mod not_had;
 mod run;
+mod suites;
 mod test;
 mod vm;
 
@@ -40,6 +43,10 @@ enum Command {
     Man(man::Args),
     /// Run all tests: lints, on the host, in the virtual machine
     Test(test::Args),
+    /// Run the lanes of CI: all tests and fuzzing in short, or everything there is
+    Ci(ci::Args),
+    /// Run what others have written to try disks and file systems: fio, stress-ng, checkers
+    Suites(suites::Args),
     /// Look with libFuzzer for inputs that the readers do not stand
     Fuzz(fuzz::Args),
     /// Measure vbd beside its peers in one boot, and the tool on the host
@@ -58,16 +65,25 @@ fn main() -> ExitCode {
         Command::Vm(args) => vm::main(&args),
         Command::Man(args) => man::main(&args),
         Command::Test(args) => test::main(&args),
+        Command::Ci(args) => ci::main(&args),
+        Command::Suites(args) => suites::main(&args),
         Command::Fuzz(args) => fuzz::main(&args),
         Command::Bench(args) => bench::main(&args),
         Command::Enter(args) => kit::enter::main(&args),
     };
     match done {
         Ok(code) => code,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => match error.downcast_ref::<not_had::NotHad>() {
+            // What was on the way there is of no interest: one line says it.
+            Some(reason) => {
+                eprintln!("{reason}");
+                ExitCode::from(not_had::NotHad::STATUS)
+            }
+            None => {
+                eprintln!("error: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
     }
 }
 

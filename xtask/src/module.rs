@@ -40,7 +40,7 @@ pub(crate) struct BuildArgs {
 
 /// `cargo xtask make`.
 pub(crate) fn make_main(args: &MakeArgs) -> Result<ExitCode> {
-    let kit = Kit::choose(args.kernel.chosen())?;
+    let kit = args.kernel.kit()?;
     let place = match &args.directory {
         Some(directory) => {
             let whole = directory
@@ -56,7 +56,7 @@ pub(crate) fn make_main(args: &MakeArgs) -> Result<ExitCode> {
 
 /// `cargo xtask build`.
 pub(crate) fn build_main(args: &BuildArgs) -> Result<ExitCode> {
-    let kit = Kit::choose(args.kernel.chosen())?;
+    let kit = args.kernel.kit()?;
     let place = Place::of(&kit)?;
     let mut command = make(&kit, &place.directory);
     if args.verbose {
@@ -111,9 +111,9 @@ impl Place {
                 bail!("{top} has no {name}: the module cannot be built");
             }
         }
-        match kit.debug {
+        match kit.name() {
             None => Place::lock(top),
-            Some(debug) => Place::aside(debug.name()),
+            Some(name) => Place::aside(name),
         }
     }
 

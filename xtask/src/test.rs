@@ -11,9 +11,10 @@ pub(crate) mod fixtures;
 mod guest;
 mod host;
 mod lint;
-mod steps;
+mod range;
+pub(crate) mod steps;
 
-use crate::kit::{Choice, Kit};
+use crate::kit::Choice;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use std::process::ExitCode;
@@ -53,14 +54,16 @@ enum Kind {
 
 /// `cargo xtask test`.
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
-    let debug = args.choice.debug;
+    if args.choice.next {
+        // A series that is not there yet is no failed test.
+        args.choice.kit()?;
+    }
     // Names of cases ask for cases, and only cases depend on the kernel and the module's parameters.
-    let cases = !args.cases.is_empty() || debug.is_some() || args.module.is_some();
+    let name = args.choice.name();
+    let cases = !args.cases.is_empty() || name.is_some() || args.module.is_some();
     let only = args.only.or(cases.then_some(Kind::Vm));
     let wanted = |kind| only.is_none_or(|only| only == kind);
-    let logs = debug.map_or(String::from("test"), |debug| {
-        format!("test-{}", debug.name())
-    });
+    let logs = name.map_or(String::from("test"), |name| format!("test-{name}"));
     let mut steps = Steps::new(&logs)?;
     if wanted(Kind::Lint) {
         lint::workspace(&mut steps)?;
@@ -69,7 +72,7 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     let kit = if needs_kit {
         let mut kit = None;
         steps.step("kernel kit", |_| {
-            kit = Some(Kit::choose(debug)?);
+            kit = Some(args.choice.kit()?);
             Ok(Count::default())
         })?;
         kit
@@ -78,6 +81,7 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     };
     if wanted(Kind::Lint) {
         lint::module(&mut steps, kit.as_ref())?;
+        range::check(&mut steps, kit.as_ref())?;
     }
     // What takes long and needs nothing of each other runs side by side, the longest first.
     let mut works: Vec<(&str, Work<'_>)> = Vec::new();

@@ -19,6 +19,7 @@ mod uml;
 #[path = "../../tests/guest/src/frame.rs"]
 mod frame;
 
+pub(crate) use initramfs::libraries;
 pub(crate) use session::{Ended, Report, Vm};
 pub(crate) use uml::MEMORY_MIB as UML_MEMORY_MIB;
 
@@ -227,7 +228,7 @@ pub(crate) fn run(
 
 /// `cargo xtask vm`.
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
-    let kit = Kit::choose(args.kernel.chosen())?;
+    let kit = args.kernel.kit()?;
     let spec = spec(args, &kit)?;
     if args.console {
         let init = program::build("vbd-guest", "vbd-guest")?;

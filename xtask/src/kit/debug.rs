@@ -8,7 +8,7 @@
 //! build as the kernel.
 
 use super::config::{self, Wanted};
-use super::{Kit, SERIES};
+use super::Kit;
 use crate::run::{self, Log};
 use anyhow::{bail, Context, Result};
 use clap::ValueEnum;
@@ -49,37 +49,6 @@ pub(crate) enum Debug {
     /// User-Mode Linux: a program of the host, for times
     #[value(skip)]
     Uml,
-}
-
-/// The choice of a kernel, on the command lines that have one.
-#[derive(clap::Args, Clone, Copy, Debug)]
-pub(crate) struct Choice {
-    /// Instead of the stock kernel, one of our own that checks itself; light if no kind is named
-    #[arg(
-        long,
-        value_enum,
-        value_name = "KIND",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "light"
-    )]
-    pub(crate) debug: Option<Debug>,
-}
-
-/// The choice of any kernel, where it need not be one that checks itself.
-#[derive(clap::Args, Clone, Copy, Debug)]
-pub(crate) struct KernelChoice {
-    #[command(flatten)]
-    choice: Choice,
-    /// Instead of the stock kernel, User-Mode Linux: a program of the host, at the host's speed
-    #[arg(long, conflicts_with = "debug")]
-    uml: bool,
-}
-
-impl KernelChoice {
-    pub(crate) fn chosen(&self) -> Option<Debug> {
-        self.choice.debug.or(self.uml.then_some(Debug::Uml))
-    }
 }
 
 impl Debug {
@@ -234,7 +203,7 @@ impl Build<'_> {
         let mut package = inside("dpkg-deb");
         package.arg("--fsys-tarfile").arg(source);
         let mut archive = inside("tar");
-        archive.args(["-xO", &format!("./usr/src/linux-source-{SERIES}.tar.xz")]);
+        archive.args(["-xO", &format!("./usr/src/{}.tar.xz", self.kit.source()?)]);
         let mut files = inside("tar");
         files.args(["--strip-components=1", "-xJ"]);
         self.log.pipeline(&mut [package, archive, files])?;

@@ -36,7 +36,7 @@ pub(super) fn contained(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-pub(super) fn command(root: &Path, binds: &[&Path], directory: &Path, program: &OsStr) -> Command {
+pub(crate) fn command(root: &Path, binds: &[&Path], directory: &Path, program: &OsStr) -> Command {
     // Our own binary through our process: its path may already hold another build of it. The
     // process number must be one of the host, so /proc is left as it is until we are inside.
     let mut command = Command::new("setpriv");

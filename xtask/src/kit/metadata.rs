@@ -6,7 +6,7 @@
 //! the kernel's own configuration and compiler. Symbol names hash the crate name and the compiler
 //! version, so the names that come out must be the very names that the stock kernel exports.
 
-use super::{Kit, SERIES};
+use super::Kit;
 use crate::run::Log;
 use anyhow::{bail, Context, Result};
 use std::collections::BTreeSet;
@@ -62,7 +62,7 @@ fn unpack(kit: &Kit, places: &Places, source: &Path, log: &Log) -> Result<()> {
     let directory = source
         .parent()
         .context("the source package has no directory")?;
-    let name = format!("linux-source-{SERIES}");
+    let name = kit.source()?;
     let inside = |program: &str| kit.command(&[directory], Path::new(WORK), program);
 
     let mut package = inside("dpkg-deb");

@@ -5,40 +5,60 @@
 //! The host's apt does the work (transfer, signatures, proxies), on a state of its own in the
 //! cache, so that neither the host's sources nor its package lists change.
 
-use super::{host, Resolved, FLAVOUR, SERIES, SUITE};
+use super::series::{is_of, Archive, Series};
+use super::{host, Resolved, FLAVOUR};
 use crate::run::{self, Log};
-use anyhow::{bail, Context, Result};
+use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
+/// What a search for a kernel came to.
+type Found = Result<(Mirror, Resolved), String>;
+
+/// A mirror, of which one archive is used.
 pub(super) struct Mirror {
     address: String,
+    pub(super) archive: &'static Archive,
+}
+
+/// The newest kernel of a series, and the first archive that has it; or why none has.
+pub(super) fn resolve(series: Series, cache: &Path, log: &Log) -> Result<Found> {
+    let mut reasons = Vec::new();
+    for archive in series.archives() {
+        let mirror = Mirror::find(archive)?;
+        mirror.update(cache, log)?;
+        match mirror.newest(series, cache)? {
+            Ok(resolved) => return Ok(Ok((mirror, resolved))),
+            Err(reason) => reasons.push(reason),
+        }
+    }
+    Ok(Err(reasons.join("; ")))
 }
 
 impl Mirror {
     /// The mirror that the host itself uses, or the one in `VBD_MIRROR`.
-    pub(super) fn find() -> Result<Mirror> {
+    pub(super) fn find(archive: &'static Archive) -> Result<Mirror> {
         if let Ok(address) = std::env::var("VBD_MIRROR") {
-            return Ok(Mirror { address });
+            return Ok(Mirror { address, archive });
         }
         let address = mirror_of(&host::sources()?, &host::codename()?)
             .context("apt has no Debian mirror configured: set VBD_MIRROR to the address of one")?;
-        Ok(Mirror { address })
+        Ok(Mirror { address, archive })
     }
 
     /// The mirror's suites as lines of a sources.list.
     pub(super) fn sources(&self) -> [String; 2] {
         let address = &self.address;
-        [SUITE.to_string(), format!("{SUITE}-backports")]
+        [self.archive.suite, self.archive.carrier]
             .map(|suite| format!("deb [signed-by={KEYRING}] {address} {suite} main"))
     }
 
     /// Fetches the mirror's package lists.
-    pub(super) fn update(&self, cache: &Path, log: &Log) -> Result<()> {
-        let apt = cache.join("apt");
+    fn update(&self, cache: &Path, log: &Log) -> Result<()> {
+        let apt = self.state(cache);
         for directory in ["lists/partial", "archives/partial"] {
             fs::create_dir_all(apt.join(directory))?;
         }
@@ -54,9 +74,29 @@ impl Mirror {
     }
 
     /// The newest kernel of the series that the mirror has completely.
-    pub(super) fn resolve(&self, cache: &Path) -> Result<Resolved> {
+    fn newest(&self, series: Series, cache: &Path) -> Result<Result<Resolved, String>> {
         let list = run::stdout(self.apt(cache, "apt-cache").arg("dumpavail"))?;
-        newest_kernel(&list).with_context(|| format!("{} of {SUITE}-backports", self.address))
+        Ok(match newest_kernel(&list, series.number()?) {
+            Ok((release, version)) => Ok(Resolved {
+                release,
+                version,
+                suite: (!self.is_the_kits()).then(|| self.archive.suite.to_string()),
+            }),
+            Err(reason) => Err(format!("{} in {}", reason, self.archive.carrier)),
+        })
+    }
+
+    /// Whether the archive is the one that the stock kit comes from.
+    fn is_the_kits(&self) -> bool {
+        Series::Kit.archives().contains(self.archive)
+    }
+
+    /// Where apt keeps what it knows about the archive.
+    fn state(&self, cache: &Path) -> PathBuf {
+        cache.join(match self.is_the_kits() {
+            true => "apt".to_string(),
+            false => format!("apt-{}", self.archive.carrier),
+        })
     }
 
     /// Fetches one package into the cache, unless it is there, and hands back its path.
@@ -87,7 +127,7 @@ impl Mirror {
     }
 
     fn apt(&self, cache: &Path, program: &str) -> Command {
-        let apt = cache.join("apt");
+        let apt = self.state(cache);
         let mut command = Command::new(program);
         let mut option = |name: &str, value: &str| {
             command.arg("-o").arg(format!("{name}={value}"));
@@ -142,7 +182,7 @@ fn mirror_of(sources: &str, codename: &str) -> Option<String> {
 ///
 /// The source package decides, since metadata is built from it: the headers must be of the very
 /// same version.
-fn newest_kernel(list: &str) -> Result<Resolved> {
+fn newest_kernel(list: &str, series: &str) -> Result<(String, String), String> {
     let field = |paragraph: &str, name: &str| {
         let mut lines = paragraph.lines();
         lines.find_map(|line| {
@@ -156,21 +196,23 @@ fn newest_kernel(list: &str) -> Result<Resolved> {
             Some((field(paragraph, "Package")?, field(paragraph, "Version")?))
         })
     };
-    let source = format!("linux-source-{SERIES}");
+    let source = format!("linux-source-{series}");
     let Some((_, version)) = packages().find(|(name, _)| *name == source) else {
-        bail!("there is no {source}: the series has left the mirror");
+        return Err(format!("there is no {source}"));
     };
     let release = |name: &str| {
         let release = name.strip_prefix("linux-headers-")?;
-        let ours = release.starts_with(SERIES) && release.ends_with(&format!("-{FLAVOUR}"));
+        let ours = is_of(release, series) && release.ends_with(&format!("-{FLAVOUR}"));
         ours.then(|| release.to_string())
     };
     let headers = packages().filter(|(_, of)| *of == version);
     let found = headers.filter_map(|(name, _)| release(&name)).next();
     let Some(release) = found else {
-        bail!("{source} is {version}, but no linux-headers-{SERIES}*-{FLAVOUR} is: try later");
+        return Err(format!(
+            "{source} is {version}, but no linux-headers-{series}*-{FLAVOUR} is"
+        ));
     };
-    Ok(Resolved { release, version })
+    Ok((release, version))
 }
 
 #[cfg(test)]
@@ -205,19 +247,17 @@ mod tests {
     #[test]
     fn the_kernel_is_the_one_whose_source_is_there() {
         let list = format!("{LIST}Package: linux-source-7.2\nVersion: 7.2.12-1~bpo13+1\n");
-        let expected = Resolved {
-            release: "7.2.12+deb13-cloud-amd64".into(),
-            version: "7.2.12-1~bpo13+1".into(),
-        };
-        assert_eq!(newest_kernel(&list).unwrap(), expected);
+        let (release, version) = newest_kernel(&list, "7.2").unwrap();
+        assert_eq!(release, "7.2.12+deb13-cloud-amd64");
+        assert_eq!(version, "7.2.12-1~bpo13+1");
     }
 
     #[test]
     fn a_mirror_that_is_half_updated_or_past_the_series_is_refused() {
-        let gone = format!("{:#}", newest_kernel(LIST).unwrap_err());
+        let gone = newest_kernel(LIST, "7.2").unwrap_err();
         assert!(gone.contains("no linux-source-7.2"), "{gone}");
         let list = format!("{LIST}Package: linux-source-7.2\nVersion: 7.2.13-1~bpo13+1\n");
-        let half = format!("{:#}", newest_kernel(&list).unwrap_err());
+        let half = newest_kernel(&list, "7.2").unwrap_err();
         assert!(half.contains("7.2.13-1~bpo13+1"), "{half}");
     }
 }

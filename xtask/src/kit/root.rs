@@ -3,7 +3,7 @@
 //! The toolchain root: a Debian system of the kernel's own suite.
 
 use super::mirror::Mirror;
-use super::{enter, Kit, SUITE};
+use super::{enter, Kit};
 use crate::run::{quoted, Log};
 use anyhow::Result;
 use std::fs;
@@ -18,8 +18,6 @@ pub(super) fn make(
     mirror: &Mirror,
     log: &Log,
 ) -> Result<()> {
-    let debs = cache.join("debs/root");
-    fs::create_dir_all(&debs)?;
     let mut packages: Vec<String> = packages.iter().map(ToString::to_string).collect();
     // The image package proper would pull an initramfs generator in and run its hooks; binary and
     // modules are packages of their own and do neither.
@@ -28,8 +26,36 @@ pub(super) fn make(
             packages.push(format!("linux-{part}-{}", kit.release));
         }
     }
+    let debs = cache.join("debs/root");
+    bootstrap(&kit.root(), "apt", &packages, &debs, mirror, log)
+}
+
+/// Unpacks packages, and all that they depend on, into `root`; nothing is set up there.
+pub(super) fn unpack(
+    root: &Path,
+    packages: &[&str],
+    cache: &Path,
+    mirror: &Mirror,
+    log: &Log,
+) -> Result<()> {
+    let packages: Vec<String> = packages.iter().map(ToString::to_string).collect();
+    let debs = cache.join("debs/unpacked");
+    bootstrap(root, "extract", &packages, &debs, mirror, log)
+}
+
+/// Makes a Debian system; `variant` says what it has besides `packages`, as mmdebstrap names it.
+fn bootstrap(
+    root: &Path,
+    variant: &str,
+    packages: &[String],
+    debs: &Path,
+    mirror: &Mirror,
+    log: &Log,
+) -> Result<()> {
+    fs::create_dir_all(debs)?;
     let mut command = enter::contained("mmdebstrap");
-    command.args(["--mode=root", "--format=directory", "--variant=apt"]);
+    command.args(["--mode=root", "--format=directory"]);
+    command.arg(format!("--variant={variant}"));
     command.arg("--architectures=amd64");
     command.arg(format!("--include={}", packages.join(",")));
     command.arg("--aptopt=Acquire::Check-Valid-Until \"false\"");
@@ -43,7 +69,8 @@ pub(super) fn make(
     command.arg(format!("--setup-hook=mkdir -p \"$1\"{inside}"));
     command.arg(format!("--setup-hook=sync-in {outside} {inside}"));
     command.arg(format!("--customize-hook=sync-out {inside} {outside}"));
-    command.arg(SUITE).arg(kit.root()).args(mirror.sources());
+    command.arg(mirror.archive.suite);
+    command.arg(root).args(mirror.sources());
     log.run(&mut command)
 }
 

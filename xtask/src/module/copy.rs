@@ -60,7 +60,10 @@ fn collect(top: &Path, path: &Path, found: &mut BTreeSet<PathBuf>) -> Result<()>
 fn is_source(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let extension = path.extension().unwrap_or_default();
-    let ours = extension.is_empty() || ["c", "h", "rs"].iter().any(|known| extension == *known);
+    let ours = extension.is_empty()
+        || ["c", "h", "mk", "rs"]
+            .iter()
+            .any(|known| extension == *known);
     let made = name.starts_with('.') || name.contains("_generated.") || name.ends_with(".mod.c");
     ours && !made
 }

@@ -2,6 +2,7 @@
 
 //! The steps of a test run: one line each, their sum, and a log of what their programs print.
 
+use crate::not_had::NotHad;
 use crate::run as programs;
 use anyhow::{bail, Context, Result};
 use std::collections::VecDeque;
@@ -10,7 +11,7 @@ use std::io::{IsTerminal, Write};
 use std::num::NonZeroUsize;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::sync::mpsc::channel;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -21,9 +22,9 @@ const TAIL: usize = 40;
 
 /// What a step's tests came to.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Count {
-    pub(super) passed: u64,
-    pub(super) failed: u64,
+pub(crate) struct Count {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
 }
 
 impl std::ops::AddAssign for Count {
@@ -34,7 +35,7 @@ impl std::ops::AddAssign for Count {
 }
 
 /// The run so far.
-pub(super) struct Steps {
+pub(crate) struct Steps {
     logs: PathBuf,
     begin: Instant,
     total: Count,
@@ -43,14 +44,14 @@ pub(super) struct Steps {
 }
 
 /// A step under way: where what its programs print goes.
-pub(super) struct Step {
+pub(crate) struct Step {
     log: PathBuf,
     /// Lines that come after the step's own.
     notes: Mutex<Vec<String>>,
 }
 
 /// What a step does.
-pub(super) type Work<'a> = Box<dyn FnOnce(&Step) -> Result<Count> + Send + 'a>;
+pub(crate) type Work<'a> = Box<dyn FnOnce(&Step) -> Result<Count> + Send + 'a>;
 
 /// A step that has ended.
 struct Done {
@@ -62,7 +63,7 @@ struct Done {
 
 impl Steps {
     /// Begins a run, with empty logs in the directory `name` of `target`.
-    pub(super) fn new(name: &str) -> Result<Steps> {
+    pub(crate) fn new(name: &str) -> Result<Steps> {
         let logs = crate::checkout()?.join("target").join(name);
         let _ = fs::remove_dir_all(&logs);
         fs::create_dir_all(&logs).with_context(|| format!("cannot make {}", logs.display()))?;
@@ -79,7 +80,7 @@ impl Steps {
     ///
     /// A step that stops with an error is a failed test like any other. Returns whether all is well;
     /// an error only when the step's own log or the terminal cannot be written.
-    pub(super) fn step(
+    pub(crate) fn step(
         &mut self,
         name: &str,
         work: impl FnOnce(&Step) -> Result<Count>,
@@ -94,7 +95,7 @@ impl Steps {
 
     /// Does steps side by side, as many at a time as there are processors, in the order in which
     /// they are given; prints the line of each as it ends.
-    pub(super) fn side_by_side(&mut self, works: Vec<(&str, Work<'_>)>) -> Result<()> {
+    pub(crate) fn side_by_side(&mut self, works: Vec<(&str, Work<'_>)>) -> Result<()> {
         let mut waiting = VecDeque::new();
         for (name, work) in works {
             waiting.push_back((name, self.begin(name)?, work));
@@ -148,6 +149,12 @@ impl Steps {
                     self.failures.push(format!("{name}{}", shown_count(*count)));
                 }
             }
+            Err(error) if error.is::<NotHad>() => {
+                println!("none  {name} ({time})");
+                let error = error.to_string();
+                self.remark(error.replacen(':', &format!(" {name}:"), 1));
+                return true;
+            }
             Err(error) => {
                 self.total.failed += 1;
                 println!("{mark} {name} ({time})");
@@ -163,20 +170,20 @@ impl Steps {
     }
 
     /// Counts and prints a test that could not run because of one that failed.
-    pub(super) fn blocked(&mut self, name: &str, by: &str) {
+    pub(crate) fn blocked(&mut self, name: &str, by: &str) {
         self.total.failed += 1;
         println!("FAIL  {name}: not run, because it needs {by}");
         self.failures.push(format!("{name}: not run"));
     }
 
     /// Prints something that the reader of the last lines has to know, there once more.
-    pub(super) fn remark(&mut self, text: String) {
+    pub(crate) fn remark(&mut self, text: String) {
         println!("{text}");
         self.remarks.push(text);
     }
 
     /// Prints the sum.
-    pub(super) fn finish(self) -> ExitCode {
+    pub(crate) fn finish(self) -> ExitCode {
         println!();
         for remark in &self.remarks {
             println!("{remark}");
@@ -195,13 +202,13 @@ impl Steps {
 
 impl Step {
     /// The log opened for adding to its end.
-    pub(super) fn log(&self) -> Result<File> {
+    pub(crate) fn log(&self) -> Result<File> {
         let file = File::options().append(true).open(&self.log);
         file.with_context(|| format!("cannot write {}", self.log.display()))
     }
 
     #[cfg(test)]
-    pub(super) fn without_log() -> Step {
+    pub(crate) fn without_log() -> Step {
         Step {
             log: PathBuf::from("/dev/null"),
             notes: Mutex::default(),
@@ -209,21 +216,27 @@ impl Step {
     }
 
     #[cfg(test)]
-    pub(super) fn notes(&self) -> Vec<String> {
+    pub(crate) fn notes(&self) -> Vec<String> {
         locked(&self.notes).clone()
     }
 
     /// Has a line printed after the step's own.
-    pub(super) fn note(&self, line: String) {
+    pub(crate) fn note(&self, line: String) {
         locked(&self.notes).push(line);
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.log
     }
 
     /// Runs a program, its output to the log; returns whether it succeeded, and all of the log.
-    pub(super) fn try_run(&self, command: &mut Command) -> Result<(bool, String)> {
+    pub(crate) fn try_run(&self, command: &mut Command) -> Result<(bool, String)> {
+        let (status, text) = self.status(command)?;
+        Ok((status.success(), text))
+    }
+
+    /// The same, with how it ended.
+    pub(crate) fn status(&self, command: &mut Command) -> Result<(ExitStatus, String)> {
         let mut log = self.log()?;
         writeln!(log, "+ {}", programs::shown(command))?;
         command.stdin(Stdio::null());
@@ -231,11 +244,11 @@ impl Step {
         let status = programs::status(command)?;
         let bytes = fs::read(&self.log)?;
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        Ok((status.success(), text))
+        Ok((status, text))
     }
 
     /// Runs a program that has to succeed; returns all of the log.
-    pub(super) fn run(&self, command: &mut Command) -> Result<String> {
+    pub(crate) fn run(&self, command: &mut Command) -> Result<String> {
         match self.try_run(command)? {
             (true, text) => Ok(text),
             (false, _) => bail!("{} failed", programs::shown(command)),
@@ -334,6 +347,16 @@ mod tests {
         assert!(steps.step("good", |_| Ok(Count::default())).unwrap());
         steps.blocked("other", "the first");
         assert_eq!(steps.total.failed, 1);
+    }
+
+    #[test]
+    fn what_is_not_had_is_no_failure_and_is_told_again() {
+        let logs = tempfile::tempdir().unwrap();
+        let mut steps = steps(logs.path());
+        let missing = |_: &Step| Err(NotHad("no such host".into()).into());
+        assert!(steps.step("suite", missing).unwrap());
+        assert_eq!(steps.total, Count::default());
+        assert_eq!(steps.remarks, ["NOT HAD suite: no such host"]);
     }
 
     #[test]

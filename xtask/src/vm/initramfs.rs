@@ -92,7 +92,7 @@ fn with_libraries(kit: &Kit) -> Result<Vec<String>> {
 }
 
 /// The library paths in the output of `ldd`, each once, by the directory's real name.
-fn libraries(list: &str) -> BTreeSet<String> {
+pub(crate) fn libraries(list: &str) -> BTreeSet<String> {
     let words = list.lines().filter_map(|line| {
         let (path, _) = line.trim().rsplit_once(" (0x")?;
         let path = path.rsplit(" => ").next()?;

@@ -8,7 +8,7 @@ const KERNEL: &str = "GPL-2.0";
 const SHARED: &str = "GPL-2.0 OR MIT OR Apache-2.0";
 
 /// Endings of source files' names.
-const ENDINGS: &[&str] = &["c", "h", "py", "rs", "sh", "toml"];
+const ENDINGS: &[&str] = &["c", "h", "mk", "py", "rs", "sh", "toml"];
 /// Source files that have none.
 const NAMES: &[&str] = &["Kbuild", "Makefile", "run"];
 
