@@ -12,17 +12,17 @@
 //! to run as a program of the host.
 
 mod config;
-pub(crate) mod debug;
 pub(crate) mod enter;
 mod host;
 mod metadata;
 mod mirror;
+mod own;
 mod root;
 
 use crate::cache;
 use crate::run::Log;
 use anyhow::{Context, Result};
-pub(crate) use debug::{Choice, Debug, KernelChoice};
+pub(crate) use own::{Choice, KernelChoice, Own};
 use serde::{Deserialize, Serialize};
 use std::ffi::OsStr;
 use std::fs;
@@ -81,11 +81,11 @@ pub(crate) struct Args {
 
 /// `cargo xtask kit`.
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
-    let debug = args.kernel.chosen();
+    let own = args.kernel.chosen();
     if args.update {
         Kit::prepare(true)?;
     }
-    let kit = Kit::choose(debug)?;
+    let kit = Kit::choose(own)?;
     if args.print_kdir {
         println!("{}", kit.kdir());
     } else if args.print_root {
@@ -94,7 +94,7 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
         println!("kernel   {} ({})", kit.release, kit.version);
         println!("root     {}", kit.root().display());
         println!("KDIR     {} (inside the root)", kit.kdir());
-        let option = debug.map_or(String::new(), |debug| format!(" {}", debug.option()));
+        let option = own.map_or(String::new(), |own| format!(" {}", own.option()));
         println!("use      cargo xtask build{option}, or cargo xtask make{option} -- <arguments>");
     }
     Ok(ExitCode::SUCCESS)
@@ -108,7 +108,7 @@ pub(crate) struct Kit {
     /// Version of the kernel's Debian packages.
     pub(crate) version: String,
     /// Which kernel of our own it has, if not the stock one.
-    pub(crate) debug: Option<Debug>,
+    pub(crate) own: Option<Own>,
 }
 
 /// The kernel that was resolved last, so that a later call needs no network.
@@ -120,22 +120,22 @@ struct Resolved {
 
 impl Kit {
     /// Opens the kit with the kernel that was asked for, or makes it first.
-    pub(crate) fn choose(debug: Option<Debug>) -> Result<Kit> {
-        match debug {
+    pub(crate) fn choose(own: Option<Own>) -> Result<Kit> {
+        match own {
             None => Kit::prepare(false),
-            Some(debug) => Kit::own(debug),
+            Some(own) => Kit::of_our_own(own),
         }
     }
 
     /// The kit of a kernel of our own, of the version that the stock kernel's kit has.
-    fn own(debug: Debug) -> Result<Kit> {
+    fn of_our_own(own: Own) -> Result<Kit> {
         let stock = Kit::prepare(false)?;
         let cache = cache::directory()?;
         let resolved = Resolved {
-            release: debug.release(&stock.version),
+            release: own.release(&stock.version),
             version: stock.version,
         };
-        let kit = Kit::of(&cache, &resolved, Some(debug));
+        let kit = Kit::of(&cache, &resolved, Some(own));
         if kit.directory.is_dir() {
             return Ok(kit);
         }
@@ -144,7 +144,7 @@ impl Kit {
         if kit.directory.is_dir() {
             return Ok(kit);
         }
-        let log = Log::create(&cache.join(format!("kit-{}.log", debug.name())), "kit")?;
+        let log = Log::create(&cache.join(format!("kit-{}.log", own.name())), "kit")?;
         host::install_missing(&log)?;
         let mirror = mirror::Mirror::find()?;
         kit.make(&cache, &mirror, &log)?;
@@ -189,7 +189,7 @@ impl Kit {
 
     /// The kernel build tree, as a path inside the root.
     pub(crate) fn kdir(&self) -> String {
-        let kind = if self.debug.is_some() { "" } else { "-headers" };
+        let kind = if self.own.is_some() { "" } else { "-headers" };
         format!("/usr/src/linux{kind}-{}", self.release)
     }
 
@@ -229,36 +229,36 @@ impl Kit {
         Ok(kit.directory.is_dir().then_some(kit))
     }
 
-    fn of(cache: &Path, resolved: &Resolved, debug: Option<Debug>) -> Kit {
+    fn of(cache: &Path, resolved: &Resolved, own: Option<Own>) -> Kit {
         let version = &resolved.version;
-        let name = match debug {
+        let name = match own {
             None => format!("{version}-{:08x}", recipe(PACKAGES)),
-            Some(debug) => {
-                let parts = [PACKAGES.to_vec(), debug.packages(), debug.recipe()].concat();
-                format!("{version}-{}-{:08x}", debug.name(), recipe(&parts))
+            Some(own) => {
+                let parts = [PACKAGES.to_vec(), own.packages(), own.recipe()].concat();
+                format!("{version}-{}-{:08x}", own.name(), recipe(&parts))
             }
         };
         Kit {
             directory: cache.join("kits").join(name.replace('~', "-")),
             release: resolved.release.clone(),
             version: resolved.version.clone(),
-            debug,
+            own,
         }
     }
 
     /// Whether its kernel is a program of the host, and not one for a machine.
     pub(crate) fn is_uml(&self) -> bool {
-        self.debug == Some(Debug::Uml)
+        self.own.is_some_and(Own::is_uml)
     }
 
     /// Arguments of make that go with the kernel.
     pub(crate) fn make_arguments(&self) -> &'static [&'static str] {
-        self.debug.map_or(&[], Debug::make_arguments)
+        self.own.map_or(&[], Own::make_arguments)
     }
 
     /// How many times longer than on the stock kernel things may take.
     pub(crate) fn slowness(&self) -> u32 {
-        self.debug.map_or(1, Debug::slowness)
+        self.own.map_or(1, Own::slowness)
     }
 
     /// Makes the kit aside, and moves it to its place when it is complete.
@@ -276,18 +276,18 @@ impl Kit {
             directory: partial.clone(),
             release: self.release.clone(),
             version: self.version.clone(),
-            debug: self.debug,
+            own: self.own,
         };
         let mut packages = PACKAGES.to_vec();
-        packages.extend(self.debug.map(Debug::packages).unwrap_or_default());
+        packages.extend(self.own.map(Own::packages).unwrap_or_default());
         log.step("make the toolchain root from Debian packages", || {
             root::make(&aside, &packages, cache, mirror, log)
         })?;
         let source = log.step("fetch the kernel's source package", || {
             mirror.download(cache, &format!("linux-source-{SERIES}"), &self.version, log)
         })?;
-        match self.debug {
-            Some(debug) => debug::make(&aside, debug, &source, log)?,
+        match self.own {
+            Some(own) => own::make(&aside, own, &source, log)?,
             None => {
                 log.step("unpack the kernel's modules", || {
                     root::unpack_modules(&aside, log)
@@ -337,10 +337,10 @@ mod tests {
     #[test]
     fn a_kernel_of_our_own_has_a_name_of_its_own() {
         let resolved = Resolved {
-            release: Debug::Light.release("7.2.12-1~bpo13+1"),
+            release: Own::Light.release("7.2.12-1~bpo13+1"),
             version: "7.2.12-1~bpo13+1".into(),
         };
-        let kit = Kit::of(Path::new("/c"), &resolved, Some(Debug::Light));
+        let kit = Kit::of(Path::new("/c"), &resolved, Some(Own::Light));
         let name = kit.directory.file_name().unwrap().to_str().unwrap();
         assert!(name.starts_with("7.2.12-1-bpo13+1-light-"), "{name}");
         assert_eq!(kit.kdir(), "/usr/src/linux-7.2.12-vbd-light");

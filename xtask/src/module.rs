@@ -111,9 +111,9 @@ impl Place {
                 bail!("{top} has no {name}: the module cannot be built");
             }
         }
-        match kit.debug {
+        match kit.own {
             None => Place::lock(top),
-            Some(debug) => Place::aside(debug.name()),
+            Some(own) => Place::aside(own.name()),
         }
     }
 

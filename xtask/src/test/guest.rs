@@ -7,6 +7,7 @@
 
 mod cases;
 mod checks;
+mod left_out;
 
 use super::steps::{Count, Step, Steps};
 use super::{fixtures, lint};
@@ -79,7 +80,7 @@ pub(super) fn suites(
         if args.long {
             list.env(LONG, "1");
         }
-        if kit.debug.is_some() {
+        if kit.own.is_some() {
             list.arg("--debug");
         }
         let list = run::stdout(&mut list)?;
@@ -90,10 +91,14 @@ pub(super) fn suites(
         steps.blocked("virtual machine", "the module and the guest's programs");
         return Ok(Vec::new());
     }
+    let left_out = left_out::take_out(&mut all, kit.own)?;
     let patterns = &args.cases;
     all.retain(|name| patterns.is_empty() || patterns.iter().any(|part| name.contains(part)));
     if all.is_empty() {
         bail!("no case matches {}", patterns.join(" "));
+    }
+    for line in left_out {
+        steps.remark(line);
     }
     let mut suites = Vec::new();
     for (name, cases) in boots(all) {
@@ -115,7 +120,7 @@ pub(super) fn suites(
             files: files.clone(),
             // Hours would do: a machine that is stuck is given up sooner.
             timeout: Duration::from_secs(3600) * kit.slowness(),
-            append: kit.debug.map_or("", |_| checks::APPEND).to_string(),
+            append: kit.own.map_or("", |_| checks::APPEND).to_string(),
             ..Spec::default()
         };
         let long = args.long;
@@ -176,7 +181,7 @@ impl Suite {
         };
         // One stream keeps a panic's words and the line of its case in order.
         let words = words.join(" ");
-        let debug = if kit.debug.is_some() { "--debug" } else { "" };
+        let debug = if kit.own.is_some() { "--debug" } else { "" };
         let text = format!("{form}exec vbd-guest run {debug} --exact {words} 2>&1");
         boot(
             step,
@@ -195,7 +200,7 @@ fn boot(step: &Step, kit: &Kit, spec: &Spec, text: &str, results: Results) -> Re
     });
     let mut vm = vm::boot(kit, spec)?;
     let ended = vm.exec(text, &mut Sink(&output), &mut Sink(&output))?;
-    let left = match kit.debug {
+    let left = match kit.own {
         Some(_) => checks::left(&mut vm)?,
         None => Vec::new(),
     };

@@ -48,8 +48,8 @@ pub(super) fn choose(kit: &Kit, init: &Path) -> Result<Accel> {
     }
     let machine = fs::read_to_string("/proc/sys/kernel/random/boot_id");
     let machine = machine.context("cannot read the machine's boot id")?;
-    let path = cache::directory()?.join(match kit.debug {
-        Some(debug) => format!("kvm-{}.json", debug.name()),
+    let path = cache::directory()?.join(match kit.own {
+        Some(own) => format!("kvm-{}.json", own.name()),
         None => "kvm.json".to_string(),
     });
     // The kit holds QEMU as well as the kernel.

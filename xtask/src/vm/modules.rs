@@ -104,8 +104,8 @@ pub(super) fn add(archive: &mut Archive, kit: &Kit, own: &[Own]) -> Result<()> {
     let dependencies = parse_dependencies(&read("modules.dep")?);
     let needed = own.iter().flat_map(|own| &own.needs).map(String::as_str);
     let wanted = WANTED.iter().copied();
-    let wanted = wanted.filter(|name| kit.debug.is_none() || has(&dependencies, name));
-    let more = if kit.debug.is_some() { WANTED_OWN } else { &[] };
+    let wanted = wanted.filter(|name| kit.own.is_none() || has(&dependencies, name));
+    let more = if kit.own.is_some() { WANTED_OWN } else { &[] };
     let wanted = wanted.chain(more.iter().copied());
     let wanted: Vec<&str> = wanted.chain(needed).collect();
     let files = closure(&dependencies, &wanted)?;
