@@ -22,6 +22,9 @@ const LLVM: &[&str] = &["clang", "lld", "llvm"];
 /// What User-Mode Linux is built from besides the source package.
 const CRC: &str = include_str!("../../kernel/uml-crc32.patch");
 
+/// What its checks take when clang builds it.
+const CLANG: &str = include_str!("../../kernel/uml-clang.patch");
+
 /// A kernel of our own.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum Own {
@@ -147,9 +150,13 @@ impl Own {
         }
     }
 
-    /// What the source is changed by, as a unified diff.
-    fn patch(self) -> Option<&'static str> {
-        self.is_uml().then_some(CRC)
+    /// What the source is changed by, as unified diffs.
+    fn patches(self) -> &'static [&'static str] {
+        match self {
+            Own::Light | Own::Kasan => &[],
+            Own::UmlKasan => &[CRC, CLANG],
+            Own::Uml => &[CRC],
+        }
     }
 
     /// The target of make that makes the kernel, and the file that this leaves in the tree.
@@ -180,8 +187,8 @@ impl Own {
 
     /// Everything besides the package list that decides what comes out of a build.
     pub(super) fn recipe(self) -> Vec<&'static str> {
-        let patch = self.patch().into_iter().collect();
-        [self.fragments(), self.make_arguments().to_vec(), patch].concat()
+        let arguments = self.make_arguments();
+        [&self.fragments(), arguments, self.patches()].concat()
     }
 
     /// The release of this kernel of a package version such as `7.2.12-1~bpo13+1`.

@@ -77,13 +77,13 @@ impl Build<'_> {
         let mut files = inside("tar");
         files.args(["--strip-components=1", "-xJ"]);
         self.log.pipeline(&mut [package, archive, files])?;
-        let Some(text) = self.own.patch() else {
-            return Ok(());
-        };
-        fs::write(self.tree().join("vbd.patch"), text)?;
-        let mut patch = self.inside("patch");
-        self.log
-            .run(patch.args(["-p1", "--fuzz=0", "-i", "vbd.patch"]))
+        for text in self.own.patches() {
+            fs::write(self.tree().join("vbd.patch"), text)?;
+            let mut patch = self.inside("patch");
+            self.log
+                .run(patch.args(["-p1", "--fuzz=0", "-i", "vbd.patch"]))?;
+        }
+        Ok(())
     }
 
     fn configure(&self) -> Result<()> {
