@@ -22,8 +22,8 @@ const LLVM: &[&str] = &["clang", "lld", "llvm"];
 /// What User-Mode Linux is built from besides the source package.
 const CRC: &str = include_str!("../../kernel/uml-crc32.patch");
 
-/// What its checks take when clang builds it.
-const CLANG: &str = include_str!("../../kernel/uml-clang.patch");
+/// Faults of it that the checks and the tests meet.
+const FIXES: &str = include_str!("../../kernel/uml-fixes.patch");
 
 /// A kernel of our own.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -156,7 +156,7 @@ impl Own {
     fn patches(self) -> &'static [&'static str] {
         match self {
             Own::Light | Own::Kasan => &[],
-            Own::UmlKasan => &[CRC, CLANG],
+            Own::UmlKasan => &[CRC, FIXES],
             Own::Uml => &[CRC],
         }
     }
