@@ -251,6 +251,11 @@ impl Kit {
         self.own.is_some_and(Own::is_uml)
     }
 
+    /// Whether its kernel is one that checks itself.
+    pub(crate) fn checks_itself(&self) -> bool {
+        self.own.is_some_and(|own| own != Own::Uml)
+    }
+
     /// Arguments of make that go with the kernel.
     pub(crate) fn make_arguments(&self) -> &'static [&'static str] {
         self.own.map_or(&[], Own::make_arguments)

@@ -97,6 +97,11 @@ impl Own {
         matches!(self, Own::UmlKasan | Own::Uml)
     }
 
+    /// Whether it watches the order of locks.
+    pub(crate) fn checks_locks(self) -> bool {
+        matches!(self, Own::Light | Own::Kasan)
+    }
+
     /// How many times longer than on the stock kernel things may take.
     pub(crate) fn slowness(self) -> u32 {
         match self {
@@ -238,6 +243,11 @@ mod tests {
             assert_eq!(light.value(name), Some("y"), "{name}");
         }
         assert_eq!(light.value("CONFIG_KASAN"), None);
+        for own in [Own::Light, Own::Kasan, Own::UmlKasan] {
+            let text = own.fragments().join("\n");
+            let locks = Wanted::parse(&text).value("CONFIG_PROVE_LOCKING").is_some();
+            assert_eq!(locks, own.checks_locks(), "{own:?}");
+        }
         let text = Own::Kasan.fragments().join("\n");
         let kasan = Wanted::parse(&text);
         assert_eq!(kasan.value("CONFIG_KASAN"), Some("y"));
