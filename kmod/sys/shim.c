@@ -201,11 +201,15 @@ void vbd_segment_flush(const struct bio_vec *segment)
  * freed after a grace period of the set itself (block/blk-mq-tag.c, blk_mq_free_tags()), and then, other
  * than blk_mq_free_tag_set(), cleans up without waiting for that: it warns, and leaves everything as it
  * is, to point to a set that its owner is about to free. The pointer is null where all was cleaned up.
+ *
+ * It may by then have deleted the timer by which callbacks of a grace period that is over would be called;
+ * srcu_barrier() alone would wait for them for ever. The end of one more grace period has them called.
  */
 void vbd_end_failed_tag_set(struct blk_mq_tag_set *set)
 {
 #ifdef CONFIG_TREE_SRCU
 	if (set->tags_srcu.srcu_sup) {
+		synchronize_srcu(&set->tags_srcu);
 		srcu_barrier(&set->tags_srcu);
 		cleanup_srcu_struct(&set->tags_srcu);
 	}

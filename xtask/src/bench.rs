@@ -16,7 +16,7 @@ mod report;
 mod rows;
 mod summary;
 
-use crate::kit::{Debug, Kit};
+use crate::kit::{Kit, Own};
 use crate::vm::{self, program, Ended, Spec, Vm};
 use crate::{checkout, module};
 use anyhow::{bail, Context, Result};
@@ -112,7 +112,7 @@ const NOT_IN_UML: &[(&str, &str)] = &[
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     let scale = if args.quick { QUICK } else { FULL };
     let rounds = args.rounds.unwrap_or(scale.rounds);
-    let kit = Kit::choose(args.uml.then_some(Debug::Uml))?;
+    let kit = Kit::choose(args.uml.then_some(Own::Uml))?;
     let cpus = args.cpus.unwrap_or(if args.uml { 1 } else { 2 });
     let left_out = if args.uml { NOT_IN_UML } else { &[] };
     let vbd = module::build(&kit)?;

@@ -13,11 +13,11 @@
 
 mod choice;
 mod config;
-pub(crate) mod debug;
 pub(crate) mod enter;
 mod host;
 mod metadata;
 mod mirror;
+mod own;
 mod root;
 mod series;
 
@@ -25,7 +25,7 @@ use crate::cache;
 use crate::run::Log;
 use anyhow::{Context, Result};
 pub(crate) use choice::{Choice, KernelChoice};
-pub(crate) use debug::Debug;
+pub(crate) use own::Own;
 use serde::{Deserialize, Serialize};
 pub(crate) use series::Series;
 use std::ffi::OsStr;
@@ -109,7 +109,7 @@ pub(crate) struct Kit {
     /// Which series the kernel is of.
     series: Series,
     /// Which kernel of our own it has, if not the stock one.
-    pub(crate) debug: Option<Debug>,
+    pub(crate) own: Option<Own>,
 }
 
 /// The kernel that was resolved last, so that a later call needs no network.
@@ -124,23 +124,23 @@ struct Resolved {
 
 impl Kit {
     /// Opens the kit with the kernel that was asked for, or makes it first.
-    pub(crate) fn choose(debug: Option<Debug>) -> Result<Kit> {
-        match debug {
+    pub(crate) fn choose(own: Option<Own>) -> Result<Kit> {
+        match own {
             None => Kit::prepare(Series::Kit, false),
-            Some(debug) => Kit::own(debug),
+            Some(own) => Kit::of_our_own(own),
         }
     }
 
     /// The kit of a kernel of our own, of the version that the stock kernel's kit has.
-    fn own(debug: Debug) -> Result<Kit> {
+    fn of_our_own(own: Own) -> Result<Kit> {
         let stock = Kit::prepare(Series::Kit, false)?;
         let cache = cache::directory()?;
         let resolved = Resolved {
-            release: debug.release(&stock.version),
+            release: own.release(&stock.version),
             version: stock.version,
             suite: None,
         };
-        let kit = Kit::of(&cache, &resolved, Series::Kit, Some(debug));
+        let kit = Kit::of(&cache, &resolved, Series::Kit, Some(own));
         if kit.directory.is_dir() {
             return Ok(kit);
         }
@@ -149,7 +149,7 @@ impl Kit {
         if kit.directory.is_dir() {
             return Ok(kit);
         }
-        let log = Log::create(&cache.join(format!("kit-{}.log", debug.name())), "kit")?;
+        let log = Log::create(&cache.join(format!("kit-{}.log", own.name())), "kit")?;
         host::install_missing(&log)?;
         let mirror = mirror::Mirror::find(&Series::Kit.archives()[0])?;
         kit.make(&cache, &mirror, &log)?;
@@ -194,7 +194,7 @@ impl Kit {
 
     /// The kernel build tree, as a path inside the root.
     pub(crate) fn kdir(&self) -> String {
-        let kind = if self.debug.is_some() { "" } else { "-headers" };
+        let kind = if self.own.is_some() { "" } else { "-headers" };
         format!("/usr/src/linux{kind}-{}", self.release)
     }
 
@@ -238,17 +238,17 @@ impl Kit {
         Ok(kit.directory.is_dir().then_some(kit))
     }
 
-    fn of(cache: &Path, resolved: &Resolved, series: Series, debug: Option<Debug>) -> Kit {
+    fn of(cache: &Path, resolved: &Resolved, series: Series, own: Option<Own>) -> Kit {
         let version = &resolved.version;
-        let name = match debug {
+        let name = match own {
             None => {
                 let suite = resolved.suite.as_deref();
                 let parts = [PACKAGES, suite.as_slice()].concat();
                 format!("{version}-{:08x}", recipe(&parts))
             }
-            Some(debug) => {
-                let parts = [PACKAGES.to_vec(), debug.packages(), debug.recipe()].concat();
-                format!("{version}-{}-{:08x}", debug.name(), recipe(&parts))
+            Some(own) => {
+                let parts = [PACKAGES.to_vec(), own.packages(), own.recipe()].concat();
+                format!("{version}-{}-{:08x}", own.name(), recipe(&parts))
             }
         };
         Kit {
@@ -256,24 +256,29 @@ impl Kit {
             release: resolved.release.clone(),
             version: resolved.version.clone(),
             series,
-            debug,
+            own,
         }
     }
 
     /// Whether its kernel is a program of the host, and not one for a machine.
     pub(crate) fn is_uml(&self) -> bool {
-        self.debug == Some(Debug::Uml)
+        self.own.is_some_and(Own::is_uml)
+    }
+
+    /// Whether its kernel is one that checks itself.
+    pub(crate) fn checks_itself(&self) -> bool {
+        self.own.is_some_and(|own| own != Own::Uml)
     }
 
     /// As part of file names; the stock kernel that everything runs on needs none.
     pub(crate) fn name(&self) -> Option<&'static str> {
-        self.debug.map(Debug::name).or(self.series.name())
+        self.own.map(Own::name).or(self.series.name())
     }
 
     /// Arguments of make that go with the kernel.
     pub(crate) fn make_arguments(&self) -> &'static [&'static str] {
         let stock = self.series.make_arguments();
-        self.debug.map_or(stock, Debug::make_arguments)
+        self.own.map_or(stock, Own::make_arguments)
     }
 
     /// Name of the kernel's source package, and of the tree in it.
@@ -283,7 +288,7 @@ impl Kit {
 
     /// How many times longer than on the stock kernel things may take.
     pub(crate) fn slowness(&self) -> u32 {
-        self.debug.map_or(1, Debug::slowness)
+        self.own.map_or(1, Own::slowness)
     }
 
     /// Makes the kit aside, and moves it to its place when it is complete.
@@ -302,18 +307,18 @@ impl Kit {
             release: self.release.clone(),
             version: self.version.clone(),
             series: self.series,
-            debug: self.debug,
+            own: self.own,
         };
         let mut packages = PACKAGES.to_vec();
-        packages.extend(self.debug.map(Debug::packages).unwrap_or_default());
+        packages.extend(self.own.map(Own::packages).unwrap_or_default());
         log.step("make the toolchain root from Debian packages", || {
             root::make(&aside, &packages, cache, mirror, log)
         })?;
         let source = log.step("fetch the kernel's source package", || {
             mirror.download(cache, &self.source()?, &self.version, log)
         })?;
-        match self.debug {
-            Some(debug) => debug::make(&aside, debug, &source, log)?,
+        match self.own {
+            Some(own) => own::make(&aside, own, &source, log)?,
             None => {
                 log.step("unpack the kernel's modules", || {
                     root::unpack_modules(&aside, log)
@@ -393,11 +398,11 @@ mod tests {
     #[test]
     fn a_kernel_of_our_own_has_a_name_of_its_own() {
         let resolved = Resolved {
-            release: Debug::Light.release("7.2.12-1~bpo13+1"),
+            release: Own::Light.release("7.2.12-1~bpo13+1"),
             version: "7.2.12-1~bpo13+1".into(),
             suite: None,
         };
-        let kit = Kit::of(Path::new("/c"), &resolved, Series::Kit, Some(Debug::Light));
+        let kit = Kit::of(Path::new("/c"), &resolved, Series::Kit, Some(Own::Light));
         let name = kit.directory.file_name().unwrap().to_str().unwrap();
         assert!(name.starts_with("7.2.12-1-bpo13+1-light-"), "{name}");
         assert_eq!(kit.kdir(), "/usr/src/linux-7.2.12-vbd-light");

@@ -2,7 +2,7 @@
 
 //! Which kernel a command line asks for.
 
-use super::debug::Debug;
+use super::own::Own;
 use super::series::Series;
 use super::Kit;
 use anyhow::Result;
@@ -19,7 +19,7 @@ pub(crate) struct Choice {
         require_equals = true,
         default_missing_value = "light"
     )]
-    pub(crate) debug: Option<Debug>,
+    pub(crate) debug: Option<Own>,
     /// Instead of the stock kernel, the stock kernel of the next series, where Debian has one
     #[arg(long, conflicts_with = "debug")]
     pub(crate) next: bool,
@@ -54,7 +54,7 @@ impl Choice {
 
     /// What the kernel is called in names of files; nothing if it is the one that is not asked for.
     pub(crate) fn name(self) -> Option<&'static str> {
-        self.debug.map(Debug::name).or(self.series().name())
+        self.debug.map(Own::name).or(self.series().name())
     }
 }
 
@@ -66,16 +66,16 @@ impl KernelChoice {
     /// The kit with that kernel, made if it is not there.
     pub(crate) fn kit(self) -> Result<Kit> {
         match self.uml {
-            true => Kit::choose(Some(Debug::Uml)),
+            true => Kit::choose(Some(Own::Uml)),
             false => self.choice.kit(),
         }
     }
 
     /// The option that chooses it, after a space.
     pub(super) fn option(self) -> String {
-        let own = self.choice.debug.or(self.uml.then_some(Debug::Uml));
+        let own = self.choice.debug.or(self.uml.then_some(Own::Uml));
         match own {
-            Some(debug) => format!(" {}", debug.option()),
+            Some(own) => format!(" {}", own.option()),
             None if self.choice.next => " --next".to_string(),
             None => String::new(),
         }

@@ -21,7 +21,7 @@ pub(super) fn make(
     let mut packages: Vec<String> = packages.iter().map(ToString::to_string).collect();
     // The image package proper would pull an initramfs generator in and run its hooks; binary and
     // modules are packages of their own and do neither.
-    if kit.debug.is_none() {
+    if kit.own.is_none() {
         for part in ["headers", "binary", "modules"] {
             packages.push(format!("linux-{part}-{}", kit.release));
         }

@@ -7,6 +7,7 @@
 
 mod cases;
 mod checks;
+mod left_out;
 
 use super::steps::{Count, Step, Steps};
 use super::{fixtures, lint};
@@ -83,7 +84,7 @@ pub(super) fn suites(
         if args.long {
             list.env(LONG, "1");
         }
-        if kit.debug.is_some() {
+        if kit.checks_itself() {
             list.arg("--debug");
         }
         let list = run::stdout(&mut list)?;
@@ -94,10 +95,14 @@ pub(super) fn suites(
         steps.blocked("virtual machine", "the module and the guest's programs");
         return Ok(Vec::new());
     }
+    let left_out = left_out::take_out(&mut all, kit.own)?;
     let patterns = &args.cases;
     all.retain(|name| patterns.is_empty() || patterns.iter().any(|part| name.contains(part)));
     if all.is_empty() {
         bail!("no case matches {}", patterns.join(" "));
+    }
+    for line in left_out {
+        steps.remark(line);
     }
     let mut suites = Vec::new();
     for (name, cases) in boots(all) {
@@ -114,12 +119,14 @@ pub(super) fn suites(
         }
         let allowed = if name == INJECTED { ALLOWED } else { &[] };
         let spec = Spec {
+            // Processors of User-Mode Linux wake each other so slowly that one gets further.
+            processors: if kit.is_uml() { 1 } else { 2 },
             share: Some(share),
             allowed: allowed.iter().map(ToString::to_string).collect(),
             files: files.clone(),
             // Hours would do: a machine that is stuck is given up sooner.
             timeout: Duration::from_secs(3600) * kit.slowness(),
-            append: kit.debug.map_or("", |_| checks::APPEND).to_string(),
+            append: kit.own.map_or("", |_| checks::APPEND).to_string(),
             ..Spec::default()
         };
         suites.push(Suite {
@@ -182,7 +189,7 @@ impl Suite {
         }
         // One stream keeps a panic's words and the line of its case in order.
         let words = words.join(" ");
-        let debug = if kit.debug.is_some() { "--debug" } else { "" };
+        let debug = if kit.checks_itself() { "--debug" } else { "" };
         let text = format!("{form}exec vbd-guest run {debug} --exact {words} 2>&1");
         boot(
             step,
@@ -201,8 +208,8 @@ fn boot(step: &Step, kit: &Kit, spec: &Spec, text: &str, results: Results) -> Re
     });
     let mut vm = vm::boot(kit, spec)?;
     let ended = vm.exec(text, &mut Sink(&output), &mut Sink(&output))?;
-    let left = match kit.debug {
-        Some(_) => checks::left(&mut vm)?,
+    let left = match kit.own {
+        Some(own) => checks::left(&mut vm, own)?,
         None => Vec::new(),
     };
     let report = vm.shut_down()?;

@@ -103,10 +103,15 @@ pub(super) fn add(archive: &mut Archive, kit: &Kit, own: &[Own]) -> Result<()> {
     };
     let dependencies = parse_dependencies(&read("modules.dep")?);
     let needed = own.iter().flat_map(|own| &own.needs).map(String::as_str);
-    let more = if kit.debug.is_some() { WANTED_OWN } else { &[] };
-    let wanted = WANTED.iter().chain(more).copied();
-    let wanted = wanted.filter(|name| kit.debug.is_none() || has(&dependencies, name));
-    let wanted: Vec<&str> = wanted.chain(needed).collect();
+    let wanted: Vec<&str> = match kit.own {
+        None => WANTED.to_vec(),
+        // They have some of these built in, and not all have the others.
+        Some(_) => {
+            let all = WANTED.iter().chain(WANTED_OWN).copied();
+            all.filter(|name| has(&dependencies, name)).collect()
+        }
+    };
+    let wanted: Vec<&str> = wanted.into_iter().chain(needed).collect();
     let files = closure(&dependencies, &wanted)?;
     let names: BTreeSet<String> = files.iter().map(|file| module_name(file)).collect();
     let place = format!("/usr/lib/modules/{}", kit.release);

@@ -16,7 +16,8 @@ use std::process::Command;
 /// Most memory that the kernel finds room for in the address space of a program, in MiB.
 pub(crate) const MEMORY_MIB: u32 = 1800;
 
-/// A guest that is ready to be started, on as many of the host's processors as it has itself.
+/// A guest that is ready to be started; for times, on as many of the host's processors as it has
+/// itself.
 pub(super) fn command(kit: &Kit, spec: &Spec, place: &Place, line: Line) -> Result<Command> {
     ensure!(
         spec.memory_mib <= MEMORY_MIB,
@@ -24,9 +25,15 @@ pub(super) fn command(kit: &Kit, spec: &Spec, place: &Place, line: Line) -> Resu
     );
     let mut binds: Vec<&Path> = vec![&place.directory];
     binds.extend(spec.disks.iter().filter_map(|disk| disk.file.parent()));
-    let mut uml = kit.command(&binds, Path::new("/"), "taskset");
-    uml.arg("--cpu-list").arg(processors(spec.processors)?);
-    uml.arg(kit.kernel());
+    let mut uml = if kit.checks_itself() {
+        // Guests side by side are not to share a processor while another one is idle.
+        kit.command(&binds, Path::new("/"), kit.kernel())
+    } else {
+        let mut taskset = kit.command(&binds, Path::new("/"), "taskset");
+        taskset.arg("--cpu-list").arg(processors(spec.processors)?);
+        taskset.arg(kit.kernel());
+        taskset
+    };
     uml.arg(format!("mem={}M", spec.memory_mib));
     uml.arg(format!("initrd={}", place.initramfs().display()));
     uml.arg(format!("uml_dir={}", place.directory.display()));
