@@ -21,8 +21,8 @@ use kernel::sync::Arc;
 /// Bytes of a part, unless a block makes it a little longer: the largest decoding unit.
 const PART_BYTES: u64 = 64 * 1024;
 
-/// Bytes of an I/O that is served in the context of its submitter, at most.
-const INLINE_BYTES: u64 = 128 * 1024;
+/// Bytes of an I/O that is served in the context of its submitter, at most: what read-ahead asks for.
+const INLINE_BYTES: u64 = 256 * 1024;
 
 /// What an I/O needs to go on.
 pub(crate) enum Verdict {
