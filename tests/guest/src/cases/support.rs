@@ -11,6 +11,7 @@ pub(super) mod injection;
 pub(super) mod kmsg;
 pub(super) mod layers;
 pub(super) mod memory_disk;
+pub(super) mod pages;
 pub(super) mod read;
 pub(super) mod scratch;
 pub(super) mod storage;

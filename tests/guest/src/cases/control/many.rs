@@ -7,7 +7,7 @@ use crate::cases::support::device::Module;
 use crate::cases::support::dir::{assert_nothing_left, stack, Dir};
 use crate::cases::support::scratch::Scratch;
 use crate::cases::support::tool::{self, Loop};
-use crate::cases::support::{read, tool::run};
+use crate::cases::support::{pages, read, tool::run};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -159,7 +159,7 @@ impl Memory {
         };
         let caches = field("Cached:") + field("Buffers:") + field("SReclaimable:");
         Memory {
-            available: field("MemFree:") + caches - field("Shmem:"),
+            available: field("MemFree:") + caches - field("Shmem:") + pages::kept_by_processors(),
             objects: -objects(),
         }
     }

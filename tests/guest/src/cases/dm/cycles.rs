@@ -7,7 +7,7 @@ use super::model::{self, Form, MIXED};
 use super::reload::{load, Stop};
 use crate::case::Case;
 use crate::cases::support::scratch::Scratch;
-use crate::cases::support::{read, tool};
+use crate::cases::support::{pages, read, tool};
 use crate::modules;
 use std::fs;
 use std::sync::atomic::AtomicBool;
@@ -25,9 +25,6 @@ const CYCLES: usize = 50;
 /// What may be more afterwards for reasons of others, in KiB. The targets of 50 cycles take several
 /// times as much.
 const SLACK: i64 = 8 << 10;
-
-/// How long memory may take to come back.
-const SETTLING: Duration = Duration::from_secs(30);
 
 /// Memory of the kernel, in KiB.
 #[derive(Clone, Copy, Debug)]
@@ -55,25 +52,14 @@ impl Usage {
             value.parse().expect("a number")
         };
         Usage {
-            kernel: field("MemTotal") - field("MemAvailable") - field("AnonPages"),
+            kernel: field("MemTotal")
+                - field("MemAvailable")
+                - field("AnonPages")
+                - pages::kept_by_processors(),
             percpu: field("Percpu"),
             slab: field("Slab"),
             vmalloc: field("VmallocUsed"),
             queues: queues(),
-        }
-    }
-
-    /// What is in use once the kernel has had time to give back what processors keep at hand of free
-    /// pages, which it does over seconds, and which nothing tells apart from pages in use.
-    fn settled(&self) -> Usage {
-        let end = Instant::now() + SETTLING;
-        loop {
-            let now = Usage::now();
-            let all_in = |(_, before, after): (_, i64, i64)| after - before < SLACK;
-            if self.beside(&now).into_iter().all(all_in) || Instant::now() > end {
-                return now;
-            }
-            thread::sleep(Duration::from_millis(500));
         }
     }
 
@@ -125,7 +111,7 @@ fn fifty_under_load() {
         longest = longest.max(start.elapsed());
     }
     let took = begin.elapsed();
-    let after = before.settled();
+    let after = Usage::now();
     println!(
         "note dm: {CYCLES} cycles of create, reload and remove in {:.1} s (longest {:.2} s), {reads} \
          reads of right bytes",
