@@ -11,6 +11,7 @@ use crate::stack::Stack;
 use crate::stats::Stats;
 use crate::sys::gen_disk::{GenDisk, Limits};
 use crate::sys::mq::TagSet;
+use crate::transfer::OPTIMAL_BYTES;
 use kernel::debugfs::Dir;
 use kernel::prelude::*;
 use kernel::str::{CStr, CString};
@@ -21,9 +22,6 @@ const QUEUE_DEPTH: u32 = 32;
 
 /// Largest request: 1 MiB, in sectors.
 const MAX_SECTORS: u32 = 2048;
-
-/// Bytes of a read that several workers share, each with the largest block.
-const OPTIMAL_BYTES: u32 = 128 * 1024;
 
 /// Bytes that reads come in best: a page.
 const PHYSICAL_BLOCK_SIZE: u32 = 4096;
@@ -51,7 +49,7 @@ impl Device {
         let limits = Limits {
             capacity: stack.disk_bytes() / SECTOR,
             physical_block_size: PHYSICAL_BLOCK_SIZE,
-            optimal_size: OPTIMAL_BYTES,
+            optimal_size: OPTIMAL_BYTES as u32,
             max_sectors: MAX_SECTORS,
         };
         let tags = TagSet::new(QUEUE_DEPTH)?;

@@ -21,8 +21,12 @@ use kernel::sync::Arc;
 /// Bytes of a part, unless a block makes it a little longer: the largest decoding unit.
 const PART_BYTES: u64 = 64 * 1024;
 
-/// Bytes of an I/O that is served in the context of its submitter, at most: what read-ahead asks for.
-const INLINE_BYTES: u64 = 256 * 1024;
+/// Bytes of an I/O that keeps workers busy best: several share it, each with the largest block.
+pub(crate) const OPTIMAL_BYTES: u64 = 2 * PART_BYTES;
+
+/// Bytes of an I/O that is served in the context of its submitter, at most: what read-ahead asks for,
+/// which the block layer makes twice the optimum.
+const INLINE_BYTES: u64 = 2 * OPTIMAL_BYTES;
 
 /// What an I/O needs to go on.
 pub(crate) enum Verdict {

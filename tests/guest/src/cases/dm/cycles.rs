@@ -62,16 +62,6 @@ impl Usage {
             queues: queues(),
         }
     }
-
-    /// Every kind of memory, and how much of it there was and is.
-    fn beside(&self, after: &Usage) -> [(&'static str, i64, i64); 4] {
-        [
-            ("memory", self.kernel, after.kernel),
-            ("memory of processors", self.percpu, after.percpu),
-            ("slabs", self.slab, after.slab),
-            ("vmalloc", self.vmalloc, after.vmalloc),
-        ]
-    }
 }
 
 /// The workqueues of targets, by the names of their rescuers.
@@ -122,7 +112,12 @@ fn fifty_under_load() {
     assert!(reads > CYCLES as u64, "{reads} reads");
     assert_eq!(before.queues, 0);
     assert_eq!(after.queues, 0, "workqueues of targets that are gone");
-    for (what, before, after) in before.beside(&after) {
+    for (what, before, after) in [
+        ("memory", before.kernel, after.kernel),
+        ("memory of processors", before.percpu, after.percpu),
+        ("slabs", before.slab, after.slab),
+        ("vmalloc", before.vmalloc, after.vmalloc),
+    ] {
         assert!(after - before < SLACK, "{what}: {before} KiB, then {after}");
     }
     assert_eq!(mapper::names(), [""; 0]);
