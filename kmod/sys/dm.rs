@@ -4,14 +4,16 @@
 //!
 //! Mainline has no Rust abstraction for targets. C header: `include/linux/device-mapper.h`.
 
+mod bio;
+
+pub(crate) use bio::Bio;
+use bio::{per_bio, BioJob, PerBio};
+
 use super::file::File;
 use super::generated;
-use super::job::{status, Job, Owner};
-use super::pages::{span, Memory, Pages, SegmentList};
+use super::job::Job;
 use super::workqueue::WorkQueue;
 use crate::transfer::Verdict;
-use core::marker::PhantomData;
-use core::ops::Range;
 use core::ptr::NonNull;
 use kernel::bindings;
 use kernel::error::to_result;
@@ -210,114 +212,6 @@ struct Private<T> {
     /// The words of the table line.
     words: KVec<KVec<u8>>,
     devices: Devices,
-}
-
-/// A bio that the target owns and that has not ended.
-///
-/// # Invariants
-///
-/// `bio` is mapped to a target `T`, and its per-bio data is initialised; it is not ended during `'a`.
-pub(crate) struct Bio<'a, T: Target> {
-    bio: NonNull<bindings::bio>,
-    _bio: PhantomData<&'a T>,
-}
-
-/// Memory that device-mapper allocates with each bio.
-#[repr(C)]
-struct PerBio<T: Target> {
-    private: *const Private<T>,
-    /// Byte of the target at which the bio begins.
-    start: u64,
-    job: Job<BioJob<T>>,
-}
-
-impl<T: Target> Bio<'_, T> {
-    /// The caller guarantees the type's invariant.
-    fn new(bio: NonNull<bindings::bio>) -> Self {
-        Self {
-            bio,
-            _bio: PhantomData,
-        }
-    }
-
-    /// Whether this is a read; nothing else is served by a read-only device.
-    pub(crate) fn is_read(&self) -> bool {
-        // SAFETY: Valid by the type invariant; the field does not change before the end.
-        let flags = unsafe { (*self.bio.as_ptr()).bi_opf };
-        flags & ((1 << bindings::REQ_OP_BITS) - 1) == bindings::req_op_REQ_OP_READ
-    }
-
-    /// Bytes of the target that the bio is about.
-    pub(crate) fn range(&self) -> Range<u64> {
-        // SAFETY: Initialised by the type invariant; the bio is not advanced before the end.
-        let (start, len) = unsafe {
-            (
-                (*per_bio::<T>(self.bio)).start,
-                (*self.bio.as_ptr()).bi_iter.bi_size,
-            )
-        };
-        start..start.saturating_add(u64::from(len))
-    }
-
-    /// The target's data.
-    pub(crate) fn data(&self) -> &T::BioData {
-        // SAFETY: Initialised by the type invariant, and not ended meanwhile.
-        unsafe { Job::<BioJob<T>>::data(self.bio) }
-    }
-}
-
-impl<T: Target> Memory for Bio<'_, T> {
-    fn pages<'a>(&'a self, range: &Range<u64>, list: &'a mut SegmentList) -> Pages<'a> {
-        let (skip, len) = span(&self.range(), range);
-        // SAFETY: The bio is not ended while `self` is borrowed.
-        unsafe {
-            list.fill(|segments, room, covered| {
-                generated::vbd_bio_segments(self.bio.as_ptr(), skip, len, segments, room, covered)
-            })
-        }
-    }
-}
-
-/// The memory that device-mapper has allocated with `bio`.
-fn per_bio<T: Target>(bio: NonNull<bindings::bio>) -> *mut PerBio<T> {
-    // SAFETY: Only bios that device-mapper maps to a target of this module come here, and those
-    // have this much (`per_io_data_size`).
-    unsafe { generated::dm_per_bio_data(bio.as_ptr(), core::mem::size_of::<PerBio<T>>()) }.cast()
-}
-
-/// A bio as the owner of a job.
-struct BioJob<T>(PhantomData<T>);
-
-// SAFETY: The memory is allocated with the bio, and goes with it.
-unsafe impl<T: Target> Owner for BioJob<T> {
-    type Raw = bindings::bio;
-    type Data = T::BioData;
-
-    fn job(bio: NonNull<bindings::bio>) -> *mut Job<Self> {
-        per_bio::<T>(bio)
-            .wrapping_byte_add(core::mem::offset_of!(PerBio<T>, job))
-            .cast()
-    }
-
-    unsafe fn serve(bio: NonNull<bindings::bio>) {
-        // SAFETY: Initialised by `map`; the target outlives its bios.
-        let private = unsafe { &*(*per_bio::<T>(bio)).private };
-        // INVARIANT: Not ended while this worker is at it.
-        private.target.serve(&Bio::new(bio));
-    }
-
-    unsafe fn complete(bio: NonNull<bindings::bio>) {
-        // SAFETY: Initialised by `map`; the target outlives its bios.
-        let private = unsafe { &*(*per_bio::<T>(bio)).private };
-        // INVARIANT: All workers are done with the bio, and it is ended below.
-        let result = private.target.complete(&Bio::new(bio));
-        // SAFETY: Nobody else refers to the bio or its data any more.
-        unsafe {
-            Job::<Self>::exit(bio);
-            (*bio.as_ptr()).bi_status = status(result);
-            bindings::bio_endio(bio.as_ptr());
-        }
-    }
 }
 
 /// A kind of target that tables can name, until this is dropped.
