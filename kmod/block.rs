@@ -7,7 +7,7 @@
 
 use crate::backing::Backing;
 use crate::buffer::Buffer;
-use crate::cache::{BlockCache, CachedLayer};
+use crate::cache::{BlockCache, CachedLayer, Kept};
 use crate::codec::Codecs;
 use crate::error::Fault;
 use crate::format::checksum::BLOCK_CRC_BYTES;
@@ -17,6 +17,7 @@ use crate::format::{self, ReadAt, Rule, Window};
 use crate::stats::Stats;
 use crate::sys::crc::Crc32c;
 use crate::sys::pages::{Chunk, Pages};
+use core::ops::Range;
 use kernel::alloc::Flags;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -72,8 +73,15 @@ pub(crate) struct BlockBuffers {
     /// Bytes that may still be decoded with [`Effort::Inline`].
     inline_left: usize,
     bounce: Buffer,
-    /// What `bounce` holds: a decoded block of a layer.
-    decoded: Option<(u8, u64)>,
+    /// What `bounce` holds.
+    decoded: Option<Decoded>,
+}
+
+/// A decoded block of a layer, or its first bytes.
+struct Decoded {
+    layer: u8,
+    block: u64,
+    len: usize,
 }
 
 impl BlockBuffers {
@@ -188,24 +196,17 @@ impl Blocks {
             if here == 0 {
                 return Err(format::Error::new(Rule::ZFileReadBounds, at, left as u64).into());
             }
-            let cached = self.cache.as_ref().is_some_and(|cache| {
-                cache.get(block, |bytes| {
-                    pages.write(
-                        bytes
-                            .get(skip..)
-                            .unwrap_or_default()
-                            .get(..here)
-                            .unwrap_or_default(),
-                    );
-                })
+            let part = skip..skip.saturating_add(here);
+            let kept = self.cache.as_ref().map_or(Kept::Nothing, |cache| {
+                cache.get(block, part.clone(), |bytes| pages.write(bytes))
             });
             match pages.chunk(here).filter(|_| here == decoded) {
-                _ if cached => decoding.stats.cache_hits.inc(),
+                _ if kept == Kept::Part => decoding.stats.cache_hits.inc(),
                 Some(mut chunk) => {
                     reader.load(block, buffers, &mut chunk)?;
                     pages.advance(here);
                 }
-                None => pages.write(reader.bounce(block, skip, here, buffers)?),
+                None => pages.write(reader.bounce(block, part, kept, buffers)?),
             }
             at = at.saturating_add(here as u64);
             left -= here;
@@ -234,42 +235,53 @@ impl Blocks {
 }
 
 impl Reader<'_> {
-    /// Bytes `skip..skip + len` of block `block`, decoded in the bounce buffer.
+    /// Bytes `part` of block `block`, decoded in the bounce buffer.
+    ///
+    /// `kept` is what the cache had of it. Who wants another part of a block is taken for one who will
+    /// want all of it, so the second time all of it is decoded.
     fn bounce<'b>(
         &self,
         block: u64,
-        skip: usize,
-        len: usize,
+        part: Range<usize>,
+        kept: Kept,
         buffers: &'b mut BlockBuffers,
     ) -> Result<&'b [u8], Fault> {
-        let outside = format::Error::new(Rule::ZFileReadBounds, block, skip as u64);
-
+        let zfile = &self.blocks.zfile;
         let layer = self.blocks.layer;
-        if buffers.decoded != Some((layer, block)) {
-            let mut bounce = core::mem::take(&mut buffers.bounce);
-            buffers.decoded = None;
-            let result = match bounce.get_mut(..self.blocks.zfile.decoded_len(block)) {
-                Some(dst) => self.load(block, buffers, &mut Chunk::from(dst)),
-                None if self.decoding.effort == Effort::Inline => Err(Fault::WouldWait),
-                None => Err(outside.into()),
-            };
-            buffers.bounce = bounce;
-            result?;
-            buffers.decoded = Some((layer, block));
-            // Somebody wanted a part of this block, and somebody may want another one. Where the
-            // submitter waits there is no time to find memory for it.
-            if let (Some(cache), Effort::Full) = (&self.blocks.cache, self.decoding.effort) {
-                let decoded = self.blocks.zfile.decoded_len(block);
-                cache.insert(block, buffers.bounce.get(..decoded).unwrap_or_default());
+        let outside = format::Error::new(Rule::ZFileReadBounds, block, part.start as u64);
+
+        let same = |held: &Decoded| held.layer == layer && held.block == block;
+        let held = buffers.decoded.take().filter(same);
+        let again = held.is_some() || kept == Kept::Head;
+        buffers.decoded = match held.filter(|held| part.end <= held.len) {
+            Some(held) => Some(held),
+            None => {
+                let len = if again {
+                    zfile.decoded_len(block)
+                } else {
+                    zfile.bytes_to_decode(block, &part)
+                };
+                let mut bounce = core::mem::take(&mut buffers.bounce);
+                let result = match bounce.get_mut(..len) {
+                    Some(dst) => self.load(block, buffers, &mut Chunk::from(dst)),
+                    None if self.decoding.effort == Effort::Inline => Err(Fault::WouldWait),
+                    None => Err(outside.into()),
+                };
+                buffers.bounce = bounce;
+                result?;
+                // Somebody may want another part. Where the submitter waits there is no time to find
+                // memory for it.
+                if let (Some(cache), Effort::Full) = (&self.blocks.cache, self.decoding.effort) {
+                    cache.insert(block, buffers.bounce.get(..len).unwrap_or_default());
+                }
+                Some(Decoded { layer, block, len })
             }
-        }
-        Ok(skip
-            .checked_add(len)
-            .and_then(|end| buffers.bounce.get(skip..end))
-            .ok_or(outside)?)
+        };
+        Ok(buffers.bounce.get(part).ok_or(outside)?)
     }
 
-    /// Decodes block `block` into `dst`, reading it a second time if anything about it is wrong.
+    /// Decodes block `block` into `dst`, as far as that goes, reading it a second time if anything about
+    /// it is wrong.
     fn load(
         &self,
         block: u64,
@@ -316,23 +328,22 @@ impl Reader<'_> {
         }
         buffers.inline_left = buffers.inline_left.saturating_sub(dst.len());
         let stored = self.fetch(block, self.last, buffers)?;
-        self.unpack(stored, dst).map_err(|_| Fault::WouldWait)?;
+        self.unpack(block, stored, dst)
+            .map_err(|_| Fault::WouldWait)?;
         self.decoding.stats.blocks_decoded.inc();
         Ok(())
     }
 
-    /// Checks and decodes what is stored of a block.
-    fn unpack(&self, stored: &[u8], dst: &mut Chunk<'_>) -> Result<(), Rule> {
+    /// Checks and decodes what is stored of block `block`, all of it or as much as `dst` takes.
+    fn unpack(&self, block: u64, stored: &[u8], dst: &mut Chunk<'_>) -> Result<(), Rule> {
         let mut codecs = self.decoding.codecs;
         let verify = self.decoding.verify;
-        zfile::unpack(
-            &self.blocks.zfile,
-            &Crc32c,
-            &mut codecs,
-            verify,
-            stored,
-            dst,
-        )
+        let zfile = &self.blocks.zfile;
+        if dst.len() < zfile.decoded_len(block) {
+            zfile::unpack_head(zfile, &Crc32c, &mut codecs, verify, stored, dst)
+        } else {
+            zfile::unpack(zfile, &Crc32c, &mut codecs, verify, stored, dst)
+        }
     }
 
     fn attempt(
@@ -344,7 +355,7 @@ impl Reader<'_> {
     ) -> Result<(), Fault> {
         let stored = self.fetch(block, last, buffers)?;
         let stats = self.decoding.stats;
-        self.unpack(stored, dst).map_err(|rule| {
+        self.unpack(block, stored, dst).map_err(|rule| {
             match rule {
                 Rule::ZFileBlockCrc => stats.crc_errors.inc(),
                 _ => stats.decode_errors.inc(),

@@ -2,9 +2,9 @@
 
 //! Decoded blocks, kept for reads of other parts of them.
 //!
-//! A block comes in when a read has wanted a part of it and had to decode the whole: reads of less
-//! than a block, and reads that straddle blocks. Reads of whole blocks decode into the request's own
-//! memory and leave nothing here.
+//! A block comes in when a read has wanted a part of it: reads of less than a block, and reads that
+//! straddle blocks. Reads of whole blocks decode into the request's own memory and leave nothing here.
+//! A small part that is wanted for the first time brings the block's head only, as far as it was decoded.
 //!
 //! The cache is shared by all devices, and layers are told apart by the file behind them, so that
 //! devices on the same layer file share its blocks. It is bounded, and gives memory back when the
@@ -15,6 +15,7 @@
 
 use crate::sys::file::Identity;
 use crate::sys::shrinker::Shrinkable;
+use core::ops::Range;
 use kernel::alloc::flags::__GFP_NOWARN;
 use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed};
@@ -29,7 +30,7 @@ const BYTES_PER_SET: u64 = 128 * 1024;
 /// A page, the unit in which memory is given back.
 const PAGE_BYTES: u64 = 4096;
 
-/// A decoded block.
+/// A decoded block, or the head of one.
 struct Entry {
     layer: u64,
     block: u64,
@@ -63,6 +64,16 @@ struct OpenLayer {
     key: LayerKey,
     number: u64,
     users: usize,
+}
+
+/// What the cache has of a part of a block.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// All of it.
+    Part,
+    /// The block's head, which ends before the part does.
+    Head,
+    Nothing,
 }
 
 /// What makes two openings the same layer.
@@ -113,30 +124,33 @@ impl BlockCache {
         self.clock.fetch_add(1, Relaxed)
     }
 
-    fn get(&self, layer: u64, block: u64, f: impl FnOnce(&[u8])) -> bool {
+    fn get(&self, layer: u64, block: u64, part: Range<usize>, f: impl FnOnce(&[u8])) -> Kept {
         // Where all reads are of whole blocks, nobody pays for the search.
         if self.bytes.load(Relaxed) == 0 {
-            return false;
+            return Kept::Nothing;
         }
         let Some(set) = self.set(layer, block) else {
-            return false;
+            return Kept::Nothing;
         };
         let mut set = set.lock();
         let found = set
             .iter_mut()
             .flatten()
             .find(|entry| entry.layer == layer && entry.block == block);
-        match found {
-            Some(entry) => {
-                entry.used = self.tick();
-                f(&entry.bytes);
-                true
+        let Some(entry) = found else {
+            return Kept::Nothing;
+        };
+        entry.used = self.tick();
+        match entry.bytes.get(part) {
+            Some(bytes) => {
+                f(bytes);
+                Kept::Part
             }
-            None => false,
+            None => Kept::Head,
         }
     }
 
-    /// Keeps a copy of a block, if there is memory for it without waiting.
+    /// Keeps a copy of a block or its head, if there is memory for it without waiting.
     fn insert(&self, layer: u64, block: u64, bytes: &[u8]) {
         let Some(set) = self.set(layer, block) else {
             return;
@@ -305,12 +319,12 @@ impl CachedLayer {
         })
     }
 
-    /// Calls `f` with the decoded bytes of block `block`, if they are here; it must not sleep.
-    pub(crate) fn get(&self, block: u64, f: impl FnOnce(&[u8])) -> bool {
-        self.cache.get(self.number, block, f)
+    /// Calls `f` with the decoded bytes `part` of block `block`, if they are here; it must not sleep.
+    pub(crate) fn get(&self, block: u64, part: Range<usize>, f: impl FnOnce(&[u8])) -> Kept {
+        self.cache.get(self.number, block, part, f)
     }
 
-    /// Keeps a copy of the decoded bytes of block `block`.
+    /// Keeps a copy of the decoded bytes of block `block`, of all or of the first ones.
     pub(crate) fn insert(&self, block: u64, bytes: &[u8]) {
         self.cache.insert(self.number, block, bytes);
     }

@@ -5,8 +5,8 @@
 //! A context is held only while a block is decoded, never while anything is waited for, so there
 //! is no order between contexts and no device can starve another one.
 
-use crate::format::zfile::{Algorithm, Codec};
-use crate::sys::codec::{lz4_decompress, Zstd};
+use crate::format::zfile::{Algorithm, Codec, HeadCodec};
+use crate::sys::codec::{lz4_decompress, lz4_decompress_head, Zstd};
 use crate::sys::pages::Chunk;
 use kernel::cpu::{nr_cpu_ids, CpuId};
 use kernel::prelude::*;
@@ -61,5 +61,11 @@ impl Codec<Chunk<'_>> for &Codecs {
             Algorithm::Lz4 => lz4_decompress(src, dst),
             Algorithm::Zstd => self.zstd_decompress(src, dst),
         }
+    }
+}
+
+impl HeadCodec<Chunk<'_>> for &Codecs {
+    fn decode_head(&mut self, src: &[u8], dst: &mut Chunk<'_>) -> Option<usize> {
+        lz4_decompress_head(src, dst)
     }
 }

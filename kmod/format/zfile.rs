@@ -7,7 +7,7 @@ mod header;
 mod jump;
 mod lz4;
 
-pub use self::block::{read_blocks, unpack, Codec, Output, Run};
+pub use self::block::{read_blocks, unpack, unpack_head, Codec, HeadCodec, Output, Run};
 pub use self::header::{
     inspect, probe, Algorithm, Header, ZFile, FLAG_DATA_FILE, FLAG_DIGEST, FLAG_HEADER,
     FLAG_OVERWRITTEN, FLAG_SEALED, HEADER_BYTES, MAGIC0, MAGIC1,

@@ -23,6 +23,19 @@ pub(crate) fn lz4_decompress(src: &[u8], dst: &mut Chunk<'_>) -> Option<usize> {
     usize::try_from(len).ok()
 }
 
+/// Decompresses the first bytes of a raw LZ4 block, as many as `dst` takes; [`None`] if it is malformed
+/// so far.
+pub(crate) fn lz4_decompress_head(src: &[u8], dst: &mut Chunk<'_>) -> Option<usize> {
+    let src_len = i32::try_from(src.len()).ok()?;
+    let dst_len = i32::try_from(dst.len()).ok()?;
+    // SAFETY: As for [`lz4_decompress`]; what is wanted and what there is room for are the same.
+    let len = unsafe {
+        let (src, dst) = (src.as_ptr().cast(), dst.as_ptr().cast());
+        generated::LZ4_decompress_safe_partial(src, dst, src_len, dst_len, dst_len)
+    };
+    usize::try_from(len).ok()
+}
+
 /// A ZSTD decompression context.
 ///
 /// # Invariants

@@ -142,6 +142,13 @@ impl Algorithm {
         }
     }
 
+    /// Whether the first bytes of a block can be had without decompressing the rest.
+    ///
+    /// An LZ4 block is one sequence after the other; ZSTD works in pieces of up to 128 KiB.
+    pub const fn has_heads(self) -> bool {
+        matches!(self, Self::Lz4)
+    }
+
     const fn from_code(code: u8) -> Option<Self> {
         match code {
             1 => Some(Self::Lz4),

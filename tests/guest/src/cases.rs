@@ -32,6 +32,7 @@ pub(crate) const THEMES: &[(&str, &[Case])] = &[
     ("variants", variants::COMPRESSED),
     ("variants", variants::CASES),
     ("reads", reads::CASES),
+    ("reads", reads::heads::CASES),
     ("reads", reads::ways::CASES),
     ("lifecycle", lifecycle::CASES),
     ("lifecycle", lifecycle::backing::CASES),

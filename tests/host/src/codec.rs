@@ -2,7 +2,7 @@
 
 //! Decoders and encoders: the real ones, and one that copies.
 
-use vbd_format::zfile::{Algorithm, Codec};
+use vbd_format::zfile::{Algorithm, Codec, HeadCodec};
 
 /// LZ4 and ZSTD by their own libraries.
 #[derive(Clone, Copy, Debug, Default)]
@@ -46,5 +46,12 @@ impl Codec for Copying {
         }
         dst.get_mut(..src.len())?.copy_from_slice(src);
         Some(src.len())
+    }
+}
+
+impl HeadCodec for Copying {
+    fn decode_head(&mut self, src: &[u8], dst: &mut [u8]) -> Option<usize> {
+        let head = src.get(..dst.len()).unwrap_or(src);
+        self.decode(Algorithm::Lz4, head, dst)
     }
 }

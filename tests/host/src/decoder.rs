@@ -17,7 +17,7 @@ mod writable;
 mod zfile;
 
 pub use self::lsmt::{record, Layer, Sector, Stack};
-pub use self::lz4::Decoded;
+pub use self::lz4::{Decoded, Head};
 pub use self::tar::payload;
 pub use self::writable::{data_header, log, log_header, Log};
 pub use self::zfile::{Block, ZFile};

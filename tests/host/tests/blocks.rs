@@ -3,7 +3,7 @@
 //! Reading decompressed bytes, and the three checks on each block.
 
 use proptest::prelude::*;
-use vbd_format::zfile::{probe, read_blocks, unpack, Algorithm, Codec, Output, ZFile};
+use vbd_format::zfile::{probe, read_blocks, unpack, unpack_head, Algorithm, Codec, Output, ZFile};
 use vbd_format::{Checksum as _, Error, Rule};
 use vbd_tests_host::codec::{encode, Copying, Real};
 use vbd_tests_host::crc::RawCrc;
@@ -147,6 +147,58 @@ fn checks_in_their_order() {
             (Err(Rule::ZFileBlockDecode), 1)
         );
     }
+}
+
+#[test]
+fn the_head_of_a_block_is_checked_as_far_as_it_goes() {
+    let zfile = zfile(1, 512, 512, 1);
+    let open = |verify, bytes: &[u8], len: usize| {
+        let mut codec = Copying::default();
+        let mut dst = vec![0xee; len];
+        let result = unpack_head(&zfile, &RawCrc, &mut codec, verify, bytes, &mut dst[..]);
+        (result.map(|()| dst), codec.calls)
+    };
+    let good = stored(&(0..20).collect::<Vec<u8>>());
+    for len in 1..=20 {
+        assert_eq!(open(true, &good, len), (Ok((0..len as u8).collect()), 1));
+    }
+    assert_eq!(open(true, &good, 21), (Err(Rule::ZFileBlockLength), 1));
+    // The checksum is that of the whole block, whatever is wanted of it.
+    let mut bad = good.clone();
+    bad[19] ^= 0x80;
+    assert_eq!(open(true, &bad, 5), (Err(Rule::ZFileBlockCrc), 0));
+    assert_eq!(open(false, &bad, 5), (Ok(vec![0, 1, 2, 3, 4]), 1));
+    assert_eq!(open(false, &bad[..3], 1), (Err(Rule::ZFileStoredLength), 0));
+    assert_eq!(
+        open(true, &stored(&[]), 1),
+        (Err(Rule::ZFileBlockDecode), 1)
+    );
+}
+
+#[test]
+fn small_parts_of_lz4_blocks_are_decoded_as_far_as_they_go() {
+    let disk = 3 * 65536 + 3000;
+    let lz4 = zfile(1, 65536, disk, 1);
+    // A quarter of a block is small, wherever it lies; one byte more is not.
+    for (part, decoded) in [
+        (0..1, 1),
+        (0..4096, 4096),
+        (4096..8192, 8192),
+        (61440..65536, 65536),
+        (0..16384, 16384),
+        (9000..25384, 25384),
+        (0..16385, 65536),
+        (4096..65536, 65536),
+    ] {
+        assert_eq!(lz4.bytes_to_decode(1, &part), decoded, "{part:?}");
+    }
+    // The last block is shorter, and there is nothing behind it.
+    assert_eq!(lz4.bytes_to_decode(3, &(512..1024)), 1024);
+    assert_eq!(lz4.bytes_to_decode(3, &(2999..4096)), 3000);
+    assert_eq!(lz4.bytes_to_decode(4, &(0..512)), 0);
+    // Other decoders cannot stop.
+    let zstd = zfile(2, 65536, disk, 1);
+    assert_eq!(zstd.bytes_to_decode(1, &(0..512)), 65536);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! The disk is a stack of five layers in five variants, so fragmented that most reads of a few
 //! pages meet several segments, blocks and layers.
 
+pub(super) mod heads;
 pub(super) mod ways;
 
 use super::support::device::{self, Module, DEVICE};

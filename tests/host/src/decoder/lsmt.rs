@@ -44,6 +44,9 @@ pub enum Sector {
     Perhaps(Vec<u8>),
     /// Any bytes, or an error.
     Undefined,
+    /// These bytes, or if there are none any, for a reader that decodes no further than this; an error
+    /// for all others.
+    Head(Option<Vec<u8>>),
     /// An error.
     Bad,
 }
@@ -108,7 +111,7 @@ impl Bytes {
                     bytes
                 }
                 Block::Undefined(_) => return Err(Stop::Undefined),
-                Block::Bad(errors) => return Err(Stop::Refused(errors.clone())),
+                Block::Bad(errors, _) => return Err(Stop::Refused(errors.clone())),
             };
             let part = &bytes[(place % zfile.block_size) as usize..];
             out.extend_from_slice(&part[..part.len().min(len - out.len())]);
@@ -123,12 +126,17 @@ impl Bytes {
             Self::Packed(zfile) => zfile,
         };
         // Blocks are whole sectors, so that a sector lies in one block.
-        let cut = |bytes: &[u8]| bytes[(at % zfile.block_size) as usize..][..512].to_vec();
+        let skip = (at % zfile.block_size) as usize;
+        let cut = |bytes: &[u8]| bytes[skip..][..512].to_vec();
         match &*zfile.block(at / zfile.block_size) {
             Block::Exact(bytes) => Sector::Exact(cut(bytes)),
             Block::Perhaps(bytes, _) => Sector::Perhaps(cut(bytes)),
             Block::Undefined(_) => Sector::Undefined,
-            Block::Bad(_) => Sector::Bad,
+            Block::Bad(_, head) if head.bytes.len() >= skip + 512 => {
+                Sector::Head(Some(cut(&head.bytes)))
+            }
+            Block::Bad(_, head) if head.open => Sector::Head(None),
+            Block::Bad(_, _) => Sector::Bad,
         }
     }
 }
@@ -243,7 +251,9 @@ impl Stack {
             _ => Sector::Exact(vec![0; 512]),
         };
         // A size may end inside a sector.
-        if let Sector::Exact(bytes) | Sector::Perhaps(bytes) = &mut sector {
+        if let Sector::Exact(bytes) | Sector::Perhaps(bytes) | Sector::Head(Some(bytes)) =
+            &mut sector
+        {
             bytes[inside..].fill(0);
         }
         sector

@@ -2,7 +2,7 @@
 
 //! ZFiles, by `docs/format-zfile.md`.
 
-use super::lz4::{self, Decoded};
+use super::lz4::{self, Decoded, Head};
 use super::{u32_at, u64_at};
 use crate::crc::RawCrc;
 use std::cell::RefCell;
@@ -39,8 +39,8 @@ pub enum Block {
     Perhaps(Vec<u8>, Vec<Error>),
     /// Any bytes, or the errors.
     Undefined(Vec<Error>),
-    /// One of these errors.
-    Bad(Vec<Error>),
+    /// One of these errors, for whoever wants all of it.
+    Bad(Vec<Error>, Head),
 }
 
 fn crc32c(seed: u32, bytes: &[u8]) -> u32 {
@@ -185,7 +185,7 @@ impl ZFile {
         if self.block_crc {
             let (bytes, sum) = packed.split_at(packed.len() - 4);
             if crc32c(100_007, bytes) != u32_at(sum, 0) {
-                return Block::Bad(vec![error(Rule::ZFileBlockCrc)]);
+                return Block::Bad(vec![error(Rule::ZFileBlockCrc)], Head::default());
             }
             packed = bytes;
         }
@@ -197,14 +197,14 @@ impl ZFile {
         if self.algo == 2 {
             return match zstd::bulk::decompress(packed, wanted) {
                 Ok(bytes) if bytes.len() == wanted => Block::Exact(bytes),
-                _ => Block::Bad(bad),
+                _ => Block::Bad(bad, Head::default()),
             };
         }
         match lz4::decode(packed, wanted) {
             Decoded::Exact(bytes) => Block::Exact(bytes),
             Decoded::Loose(bytes) => Block::Perhaps(bytes, bad),
             Decoded::Undefined => Block::Undefined(bad),
-            Decoded::Bad => Block::Bad(bad),
+            Decoded::Bad(head) => Block::Bad(bad, head),
         }
     }
 }
