@@ -8,6 +8,7 @@ use std::io::{copy, BufWriter, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
+use vbd_tests_host::lsmt::{Record, Spec};
 use vbd_tests_host::rng::Rng;
 
 /// Files in a directory of the tree.
@@ -15,6 +16,8 @@ const FILES: u64 = 48;
 /// When all files were changed: 2020-01-01.
 const TIME: Duration = Duration::from_secs(1_577_836_800);
 const PAGE: u64 = 4096;
+/// Pages between one write and the next: a prime.
+const APART: u64 = 1_000_003;
 
 /// Bytes that LZ4 halves, about as it does with programs: words of a vocabulary, a few of them
 /// often and most seldom, and numbers in between.
@@ -180,4 +183,26 @@ pub(crate) fn repeat(raw: &Path, file: &Path, times: u32) -> Result<()> {
         copy(&mut File::open(raw)?, &mut out)?;
     }
     Ok(())
+}
+
+/// An image as a writable layer, as if it had been written in pieces of a page in no order: its index is
+/// as long as that of such a disk can be.
+pub(crate) fn writable(raw: &Path, data: &Path, index: &Path) -> Result<()> {
+    let size = fs::metadata(raw)?.len();
+    let layer = Spec::new(size, Vec::new(), &[]);
+    let file = |path: &Path| File::create(path).with_context(|| path.display().to_string());
+    let mut out = file(data)?;
+    out.write_all(&layer.structure(0x03, None))?;
+    copy(&mut File::open(raw)?, &mut out)?;
+
+    let mut out = BufWriter::new(file(index)?);
+    out.write_all(&layer.structure(0x01, Some(PAGE)))?;
+    let (pages, sectors) = (size / PAGE, PAGE / 512);
+    for number in 0..pages {
+        // A prime that does not divide the number of pages meets each of them once.
+        let page = number * APART % pages;
+        let first = page * sectors;
+        out.write_all(&Record::data(first, sectors, sectors + first).bytes())?;
+    }
+    out.flush().context("the index file")
 }

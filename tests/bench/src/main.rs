@@ -15,6 +15,7 @@ const USAGE: &str = "usage: vbd-bench tree <directory> <bytes>
        vbd-bench split <raw image> <directory> <layers>
        vbd-bench part <file> <bytes> <layers> <layer>
        vbd-bench repeat <raw image> <file> <times>
+       vbd-bench writable <raw image> <data file> <index file>
        vbd-bench lz4-rate <file> <bytes of a block>";
 
 fn main() -> ExitCode {
@@ -43,6 +44,9 @@ fn run(words: &[&str]) -> Result<()> {
         ),
         ["repeat", raw, file, times] => {
             content::repeat(Path::new(raw), Path::new(file), times.parse()?)
+        }
+        ["writable", raw, data, index] => {
+            content::writable(Path::new(raw), Path::new(data), Path::new(index))
         }
         ["lz4-rate", file, block] => lz4_rate::run(Path::new(file), block.parse()?),
         _ => bail!("{USAGE}"),

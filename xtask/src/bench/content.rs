@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// To be raised when other content is made.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Layers of the large disk.
 const LARGE_LAYERS: u64 = 10;
 
@@ -24,6 +24,8 @@ pub(crate) struct Content {
     /// The disk several times in a row, as a raw image and as a layer.
     pub(crate) dense: PathBuf,
     pub(crate) dense_layer: PathBuf,
+    /// The same as a writable layer, written in pieces of 4 KiB in no order: data file and index file.
+    pub(crate) dense_pair: [PathBuf; 2],
     pub(crate) vbdctl: PathBuf,
     pub(crate) tool: PathBuf,
 }
@@ -51,6 +53,7 @@ pub(crate) fn prepare(kit: &Kit, scale: &Scale, vbdctl: &Path, tool: &Path) -> R
         share: place.join("share"),
         dense: place.join("dense.raw"),
         dense_layer: place.join("dense.lz4"),
+        dense_pair: ["dense.data", "dense.index"].map(|name| place.join(name)),
         vbdctl: vbdctl.to_path_buf(),
         tool: tool.to_path_buf(),
     };
@@ -99,6 +102,8 @@ impl Making<'_> {
             let (raw, dense) = (self.content.raw(), &self.content.dense);
             let times = self.scale.repeats.to_string();
             self.tool(&["repeat", &shown(&raw), &shown(dense), &times])?;
+            let [data, index] = self.content.dense_pair.each_ref().map(|path| shown(path));
+            self.tool(&["writable", &shown(dense), &data, &index])?;
             self.create(&[], dense, &self.content.dense_layer)
         })?;
         fs::remove_dir_all(self.place.join("tree")).context("the tree")

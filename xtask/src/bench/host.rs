@@ -84,6 +84,7 @@ fn memory(content: &Content, place: &Path, rows: &mut Vec<Row>) -> Result<()> {
     let (dense, layer) = (shown(&content.dense), shown(&content.dense_layer));
     let stack: Vec<String> = content.large().iter().map(|path| shown(path)).collect();
     let (dense, layer, out_word) = (dense.as_str(), layer.as_str(), out.as_str());
+    let [data, index] = content.dense_pair.each_ref().map(|path| shown(path));
     let joined = stack.join(",");
     let on_stack = |before: &[&'static str], after: &[&'static str]| {
         let words: Vec<String> = before.iter().map(ToString::to_string).collect();
@@ -115,6 +116,10 @@ fn memory(content: &Content, place: &Path, rows: &mut Vec<Row>) -> Result<()> {
             on_dense(&["convert", "-f", "plain", layer, out_word]),
         ),
         ("merge, stack", on_stack(&["merge", "--bottom"], &["OUT"])),
+        (
+            "commit, dense",
+            on_dense(&["commit", &data, &index, out_word]),
+        ),
     ];
     for (name, words) in verbs {
         let ran = watch(Command::new(&content.vbdctl).args(&words))?;
