@@ -78,6 +78,7 @@ pub(crate) struct BlockBuffers {
 }
 
 /// A decoded block of a layer, or its first bytes.
+#[derive(Clone, Copy)]
 struct Decoded {
     layer: u8,
     block: u64,
@@ -247,37 +248,42 @@ impl Reader<'_> {
         buffers: &'b mut BlockBuffers,
     ) -> Result<&'b [u8], Fault> {
         let zfile = &self.blocks.zfile;
-        let layer = self.blocks.layer;
+        let same = |held: &Decoded| held.layer == self.blocks.layer && held.block == block;
+        let held = buffers.decoded.filter(same).map_or(0, |held| held.len);
+        if held < part.end {
+            let again = held != 0 || kept == Kept::Head;
+            let len = if again {
+                zfile.decoded_len(block)
+            } else {
+                zfile.bytes_to_decode(block, &part)
+            };
+            self.fill_bounce(block, len, buffers)?;
+        }
         let outside = format::Error::new(Rule::ZFileReadBounds, block, part.start as u64);
-
-        let same = |held: &Decoded| held.layer == layer && held.block == block;
-        let held = buffers.decoded.take().filter(same);
-        let again = held.is_some() || kept == Kept::Head;
-        buffers.decoded = match held.filter(|held| part.end <= held.len) {
-            Some(held) => Some(held),
-            None => {
-                let len = if again {
-                    zfile.decoded_len(block)
-                } else {
-                    zfile.bytes_to_decode(block, &part)
-                };
-                let mut bounce = core::mem::take(&mut buffers.bounce);
-                let result = match bounce.get_mut(..len) {
-                    Some(dst) => self.load(block, buffers, &mut Chunk::from(dst)),
-                    None if self.decoding.effort == Effort::Inline => Err(Fault::WouldWait),
-                    None => Err(outside.into()),
-                };
-                buffers.bounce = bounce;
-                result?;
-                // Somebody may want another part. Where the submitter waits there is no time to find
-                // memory for it.
-                if let (Some(cache), Effort::Full) = (&self.blocks.cache, self.decoding.effort) {
-                    cache.insert(block, buffers.bounce.get(..len).unwrap_or_default());
-                }
-                Some(Decoded { layer, block, len })
-            }
-        };
         Ok(buffers.bounce.get(part).ok_or(outside)?)
+    }
+
+    /// Decodes the first `len` bytes of block `block` into the bounce buffer, and keeps a copy of them.
+    fn fill_bounce(&self, block: u64, len: usize, buffers: &mut BlockBuffers) -> Result<(), Fault> {
+        // Lent out while a block is loaded through the same buffers.
+        let mut bounce = core::mem::take(&mut buffers.bounce);
+        buffers.decoded = None;
+        let result = match bounce.get_mut(..len) {
+            Some(dst) => self.load(block, buffers, &mut Chunk::from(dst)),
+            // The memory for this effort is smaller than some blocks.
+            None if self.decoding.effort == Effort::Inline => Err(Fault::WouldWait),
+            None => Err(format::Error::new(Rule::ZFileReadBounds, block, len as u64).into()),
+        };
+        buffers.bounce = bounce;
+        result?;
+        let layer = self.blocks.layer;
+        buffers.decoded = Some(Decoded { layer, block, len });
+        // Somebody may want another part. Where the submitter waits there is no time to find memory for
+        // it.
+        if let (Some(cache), Effort::Full) = (&self.blocks.cache, self.decoding.effort) {
+            cache.insert(block, buffers.bounce.get(..len).unwrap_or_default());
+        }
+        Ok(())
     }
 
     /// Decodes block `block` into `dst`, as far as that goes, reading it a second time if anything about
