@@ -37,6 +37,11 @@ const LANES: &[(&str, Form, &[&str])] = &[
         Form::Full,
         &["test", "--long", "corrupt::"],
     ),
+    (
+        "kernel with KASAN, as a program",
+        Form::Both,
+        &["test", "--debug=uml"],
+    ),
     ("self-checking kernel", Form::Full, &["test", "--debug"]),
     ("fuzz", Form::Short, &["fuzz", "--seconds", "60"]),
     ("fuzz", Form::Full, &["fuzz", "--seconds", "900"]),
@@ -120,7 +125,7 @@ mod tests {
 
     #[test]
     fn each_form_has_its_lanes_under_names_of_their_own() {
-        for (full, few) in [(false, 2), (true, 8)] {
+        for (full, few) in [(false, 3), (true, 9)] {
             let lanes = chosen(full, &[]).unwrap();
             assert_eq!(lanes[0].0, "test");
             assert!(lanes.len() >= few);
