@@ -44,10 +44,26 @@ fn memory() -> [i64; KINDS.len()] {
     let free = field("MemFree") + field("Cached") + field("Buffers");
     [
         field("MemTotal") - free,
-        field("SUnreclaim"),
+        field("SUnreclaim") - checkers(),
         field("VmallocUsed"),
         field("Percpu"),
     ]
+}
+
+/// KiB of slabs in which kernels that check themselves note down what they have seen; they lose some of
+/// it whatever runs: in User-Mode Linux, each program that ends leaves some 180 notes of 88 bytes.
+fn checkers() -> i64 {
+    let text = fs::read_to_string("/proc/slabinfo").expect("/proc/slabinfo");
+    let mut kib = 0;
+    for line in text.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        if let ["debug_objects_cache" | "kmemleak_object", ..] = words[..] {
+            // Name, active, all, bytes, objects and pages of a slab; slabs come last but one.
+            let number = |at: usize| words[at].parse::<i64>().expect("a number of slabinfo");
+            kib += number(words.len() - 2) * number(5) * 4;
+        }
+    }
+    kib
 }
 
 /// Has caches of objects give up what nobody uses: what they keep for the next time, and what KASAN keeps
