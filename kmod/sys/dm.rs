@@ -5,11 +5,14 @@
 //! Mainline has no Rust abstraction for targets. C header: `include/linux/device-mapper.h`.
 
 mod bio;
+mod table;
 
 pub(crate) use bio::Bio;
-use bio::{per_bio, BioJob, PerBio};
+pub(crate) use table::Table;
 
-use super::file::File;
+use bio::{per_bio, BioJob, PerBio};
+use table::Devices;
+
 use super::generated;
 use super::job::Job;
 use super::workqueue::WorkQueue;
@@ -119,91 +122,6 @@ impl core::fmt::Write for Answer<'_> {
     }
 }
 
-/// The table that a new target is going to be part of.
-pub(crate) struct Table<'a> {
-    ti: NonNull<generated::dm_target>,
-    devices: &'a mut Devices,
-}
-
-/// Devices that a target has open, as its table gives them.
-///
-/// # Invariants
-///
-/// Each was got from device-mapper for `ti` and not yet put.
-struct Devices {
-    ti: NonNull<generated::dm_target>,
-    open: KVec<NonNull<generated::dm_dev>>,
-}
-
-// SAFETY: Devices are put by whoever destroys the target, on any thread.
-unsafe impl Send for Devices {}
-// SAFETY: Shared references give away the devices' names only.
-unsafe impl Sync for Devices {}
-
-impl Drop for Devices {
-    fn drop(&mut self) {
-        for device in &self.open {
-            // SAFETY: Got for `ti`, and put just once, by the type invariant.
-            unsafe { generated::dm_put_device(self.ti.as_ptr(), device.as_ptr()) };
-        }
-    }
-}
-
-impl Devices {
-    /// A device's name as tables show it: `<major>:<minor>`.
-    fn name(&self, number: usize) -> &str {
-        self.open.get(number).map_or("", |device| {
-            // SAFETY: Open by the type invariant; the name is NUL-terminated and constant.
-            let name = unsafe { &(*device.as_ptr()).name };
-            CStr::from_bytes_until_nul(name)
-                .ok()
-                .and_then(|name| name.to_str().ok())
-                .unwrap_or("")
-        })
-    }
-}
-
-impl Table<'_> {
-    /// Bytes that the table line gives the target.
-    pub(crate) fn bytes(&self) -> u64 {
-        // SAFETY: The target is being constructed.
-        unsafe { (*self.ti.as_ptr()).len }.saturating_mul(SECTOR)
-    }
-
-    /// Whether the table is for a read-only device.
-    pub(crate) fn is_read_only(&self) -> bool {
-        // SAFETY: The target is being constructed.
-        let mode = unsafe { generated::dm_table_get_mode((*self.ti.as_ptr()).table) };
-        mode & !generated::VBD_BLK_OPEN_READ == 0
-    }
-
-    /// Opens the block device that `path` or `<major>:<minor>` names.
-    ///
-    /// device-mapper keeps it open until the target goes.
-    pub(crate) fn open(&mut self, path: &CStr) -> Result<File> {
-        self.devices.open.reserve(1, GFP_KERNEL)?;
-        let mut device = core::ptr::null_mut();
-        // SAFETY: The target is being constructed; the path is NUL-terminated.
-        to_result(unsafe {
-            generated::dm_get_device(
-                self.ti.as_ptr(),
-                path.as_char_ptr(),
-                generated::VBD_BLK_OPEN_READ,
-                &mut device,
-            )
-        })?;
-        let device: NonNull<generated::dm_dev> = NonNull::new(device).ok_or(ENODEV)?;
-        // INVARIANT: Got for `ti`. There is room, so this does not fail.
-        self.devices.open.push(device, GFP_KERNEL)?;
-        // SAFETY: A device that device-mapper has got is open.
-        let file = unsafe { (*device.as_ptr()).bdev_file };
-        // SAFETY: Open, as above.
-        let file = NonNull::new(unsafe { bindings::get_file(file) }).ok_or(ENODEV)?;
-        // INVARIANT: Open for reading; the reference just taken is the value's.
-        Ok(File(file))
-    }
-}
-
 /// A target and what it needs to run: `dm_target.private`.
 struct Private<T> {
     // Dropped in this order: work ends, then the target, then its devices.
@@ -292,18 +210,11 @@ impl<T: Target> Registration<T> {
         ti: NonNull<generated::dm_target>,
         words: &[&CStr],
     ) -> Result<KBox<Private<T>>, Refusal> {
-        // INVARIANT: No devices yet.
-        let mut devices = Devices {
-            ti,
-            open: KVec::new(),
-        };
-        let mut table = Table {
-            ti,
-            devices: &mut devices,
-        };
+        // SAFETY: The target is being constructed, and outlives its devices.
+        let mut devices = unsafe { Devices::none(ti) };
         // SAFETY: A new target's type is the one that was registered, the first field of a `Kind`.
         let shared = unsafe { &(*(*ti.as_ptr()).type_.cast::<Kind<T>>()).shared };
-        let target = T::new(shared, &mut table, words)?;
+        let target = T::new(shared, &mut devices.table(), words)?;
         let mut kept = KVec::with_capacity(words.len(), GFP_KERNEL).map_err(Error::from)?;
         for word in words {
             let mut copy = KVec::new();
