@@ -5,7 +5,7 @@
 
 # The first and the last series for which the modules may be built.
 KERNEL_FIRST := 7.2
-KERNEL_LAST := 7.2
+KERNEL_LAST := 7.3
 # The series of the kit, which every test runs on.
 KERNEL_KIT := 7.2
 # The series of the lane that shows early what will change (--next).

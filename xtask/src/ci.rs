@@ -47,11 +47,7 @@ const LANES: &[(&str, Form, &[&str])] = &[
     ("fuzz", Form::Full, &["fuzz", "--seconds", "900"]),
     ("suites", Form::Full, &["suites"]),
     ("next kernel: build", Form::Full, &["build", "--next"]),
-    (
-        "next kernel: test",
-        Form::Full,
-        &["test", "--next", "machine::", "reads::"],
-    ),
+    ("next kernel: test", Form::Full, &["test", "--next"]),
     ("bench", Form::Full, &["bench", "--quick"]),
 ];
 
