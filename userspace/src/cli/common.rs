@@ -32,7 +32,8 @@ pub(crate) struct FormArgs {
 
     /// Bytes in a compressed block: a power of two from 512 to 64K [default: 4K].
     ///
-    /// Larger blocks compress better; a small read has to decompress a whole one.
+    /// Larger blocks compress better; a small read has to decompress a whole one,
+    /// or with LZ4 what lies before it in the block.
     #[arg(long, short, value_name = "SIZE", value_parser = block_size)]
     pub(crate) block_size: Option<u32>,
 
