@@ -30,9 +30,8 @@ const FIXES: &str = include_str!("../../kernel/uml-fixes.patch");
 pub(crate) enum Own {
     /// Locks, sleeping, objects, lists, bounds; fault injection. Quick enough for every run
     Light,
-    /// KASAN and kmemleak besides; several times slower
-    Kasan,
-    /// User-Mode Linux with KASAN: a program of the host, quicker than any emulated machine
+    /// User-Mode Linux with KASAN and kmemleak, without the checks of locks: a program of the host,
+    /// quicker than any emulated machine
     #[value(name = "uml")]
     UmlKasan,
     /// User-Mode Linux: a program of the host, for times
@@ -45,7 +44,6 @@ impl Own {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Own::Light => "light",
-            Own::Kasan => "kasan",
             Own::UmlKasan => "uml-kasan",
             Own::Uml => "uml",
         }
@@ -55,7 +53,6 @@ impl Own {
     pub(super) fn option(self) -> &'static str {
         match self {
             Own::Light => "--debug=light",
-            Own::Kasan => "--debug=kasan",
             Own::UmlKasan => "--debug=uml",
             Own::Uml => "--uml",
         }
@@ -68,14 +65,13 @@ impl Own {
 
     /// Whether it watches the order of locks.
     pub(crate) fn checks_locks(self) -> bool {
-        matches!(self, Own::Light | Own::Kasan)
+        self == Own::Light
     }
 
     /// How many times longer than on the stock kernel things may take.
     pub(crate) fn slowness(self) -> u32 {
         match self {
             Own::Light | Own::UmlKasan => 4,
-            Own::Kasan => 12,
             Own::Uml => 1,
         }
     }
@@ -84,7 +80,6 @@ impl Own {
     pub(crate) fn make_arguments(self) -> &'static [&'static str] {
         match self {
             Own::Light => &[],
-            Own::Kasan => &["LLVM=1"],
             // Else rustc addresses symbols of other objects through relocations that the loader of
             // modules does not know.
             Own::Uml => &[
@@ -110,7 +105,6 @@ impl Own {
         let uml_kasan = include_str!("../../kernel/uml-kasan.config");
         match self {
             Own::Light => vec![base, light],
-            Own::Kasan => vec![base, light, kasan],
             Own::UmlKasan => vec![base, uml, light, kasan, uml_kasan],
             Own::Uml => vec![base, uml],
         }
@@ -120,7 +114,6 @@ impl Own {
     pub(super) fn packages(self) -> Vec<&'static str> {
         match self {
             Own::Light => PACKAGES.to_vec(),
-            Own::Kasan => [PACKAGES, LLVM].concat(),
             Own::UmlKasan => [PACKAGES, LLVM, &["patch"]].concat(),
             Own::Uml => [PACKAGES, &["patch"]].concat(),
         }
@@ -129,7 +122,7 @@ impl Own {
     /// What the source is changed by, as unified diffs.
     fn patches(self) -> &'static [&'static str] {
         match self {
-            Own::Light | Own::Kasan => &[],
+            Own::Light => &[],
             Own::UmlKasan => &[CRC, FIXES],
             Own::Uml => &[CRC],
         }
@@ -147,7 +140,7 @@ impl Own {
     /// What a build of it takes where nothing else runs.
     fn build_time(self) -> &'static str {
         match self {
-            Own::Light | Own::Kasan => "a quarter of an hour and more",
+            Own::Light => "a quarter of an hour and more",
             Own::UmlKasan | Own::Uml => "five minutes and more",
         }
     }
@@ -186,15 +179,14 @@ mod tests {
     #[test]
     fn the_release_is_the_upstream_version_and_the_kind() {
         assert_eq!(Own::Light.release("7.2.12-1~bpo13+1"), "7.2.12-vbd-light");
-        assert_eq!(Own::Kasan.release("7.2-1"), "7.2-vbd-kasan");
         assert_eq!(Own::Uml.release("7.2-1"), "7.2-vbd-uml");
         assert_eq!(Own::UmlKasan.release("7.2-1"), "7.2-vbd-uml-kasan");
     }
 
     #[test]
     fn the_kinds_are_told_apart_by_their_recipes() {
-        assert_ne!(Own::Light.recipe(), Own::Kasan.recipe());
-        assert_ne!(Own::Light.packages(), Own::Kasan.packages());
+        assert_ne!(Own::Uml.recipe(), Own::UmlKasan.recipe());
+        assert_ne!(Own::Light.packages(), Own::UmlKasan.packages());
     }
 
     #[test]
@@ -212,12 +204,12 @@ mod tests {
             assert_eq!(light.value(name), Some("y"), "{name}");
         }
         assert_eq!(light.value("CONFIG_KASAN"), None);
-        for own in [Own::Light, Own::Kasan, Own::UmlKasan] {
+        for own in [Own::Light, Own::UmlKasan] {
             let text = own.fragments().join("\n");
             let locks = Wanted::parse(&text).value("CONFIG_PROVE_LOCKING").is_some();
             assert_eq!(locks, own.checks_locks(), "{own:?}");
         }
-        let text = Own::Kasan.fragments().join("\n");
+        let text = Own::UmlKasan.fragments().join("\n");
         let kasan = Wanted::parse(&text);
         assert_eq!(kasan.value("CONFIG_KASAN"), Some("y"));
         assert_eq!(kasan.value("CONFIG_DEBUG_KMEMLEAK_DEFAULT_OFF"), None);
