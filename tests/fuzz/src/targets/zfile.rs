@@ -95,7 +95,10 @@ fn judge(wanted: &Block, read: Result<(), Error>, got: &[u8]) {
     match (wanted, read) {
         (Block::Exact(bytes) | Block::Perhaps(bytes, _), Ok(())) => assert!(got == bytes, "bytes"),
         (Block::Undefined(_), Ok(())) => (),
-        (Block::Perhaps(_, errors) | Block::Undefined(errors) | Block::Bad(errors), Err(error)) => {
+        (
+            Block::Perhaps(_, errors) | Block::Undefined(errors) | Block::Bad(errors, _),
+            Err(error),
+        ) => {
             assert!(errors.contains(&error), "{error} for {errors:?}")
         }
         (wanted, read) => panic!("{read:?} for {wanted:?}"),
