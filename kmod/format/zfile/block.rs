@@ -121,8 +121,8 @@ fn decoded<O: Output + ?Sized>(
 /// A wanted part of a block is small if it is at most one of so many: only for a small one a decoder
 /// stops early.
 ///
-/// Whoever reads a block in pieces has its first piece decoded twice: a quarter more work at most.
-/// Whoever reads small pieces at random saves half of it.
+/// Whoever reads a block in pieces from its begin has the first one decoded twice: a quarter more work at
+/// most. Whoever reads small pieces at random saves half of it.
 const SMALL_PART: usize = 4;
 
 impl ZFile {
