@@ -94,7 +94,7 @@ fn compare(got: &Stack<Mem>, want: &decoder::Stack, most: u64) -> Result<&'stati
         let good = match (&wanted, &read) {
             (Sector::Exact(want) | Sector::Perhaps(want), Ok(())) => bytes == *want,
             (Sector::Undefined, Ok(())) => true,
-            (Sector::Bad | Sector::Head(_), Ok(())) | (Sector::Exact(_), Err(_)) => false,
+            (Sector::Bad | Sector::Head { .. }, Ok(())) | (Sector::Exact(_), Err(_)) => false,
             (_, Err(error)) => {
                 outcome = "reads in part";
                 BLOCK.contains(&error.rule) && error.layer.is_some()

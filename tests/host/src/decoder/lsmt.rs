@@ -44,9 +44,16 @@ pub enum Sector {
     Perhaps(Vec<u8>),
     /// Any bytes, or an error.
     Undefined,
-    /// These bytes, or if there are none any, for a reader that decodes no further than this; an error
-    /// for all others.
-    Head(Option<Vec<u8>>),
+    /// Of a block that cannot be decoded to its end, for a reader of a small part of it that decodes no
+    /// further; an error for all others.
+    Head {
+        /// The sector's bytes; without them, any bytes.
+        bytes: Option<Vec<u8>>,
+        /// The block's number in its layer.
+        block: u64,
+        /// Sectors of a small part: a quarter of the block.
+        most: u64,
+    },
     /// An error.
     Bad,
 }
@@ -132,10 +139,11 @@ impl Bytes {
             Block::Exact(bytes) => Sector::Exact(cut(bytes)),
             Block::Perhaps(bytes, _) => Sector::Perhaps(cut(bytes)),
             Block::Undefined(_) => Sector::Undefined,
-            Block::Bad(_, head) if head.bytes.len() >= skip + 512 => {
-                Sector::Head(Some(cut(&head.bytes)))
-            }
-            Block::Bad(_, head) if head.open => Sector::Head(None),
+            Block::Bad(_, head) if head.open || head.bytes.len() >= skip + 512 => Sector::Head {
+                bytes: (head.bytes.len() >= skip + 512).then(|| cut(&head.bytes)),
+                block: at / zfile.block_size,
+                most: zfile.block_size / 4 / 512,
+            },
             Block::Bad(_, _) => Sector::Bad,
         }
     }
@@ -251,8 +259,11 @@ impl Stack {
             _ => Sector::Exact(vec![0; 512]),
         };
         // A size may end inside a sector.
-        if let Sector::Exact(bytes) | Sector::Perhaps(bytes) | Sector::Head(Some(bytes)) =
-            &mut sector
+        if let Sector::Exact(bytes)
+        | Sector::Perhaps(bytes)
+        | Sector::Head {
+            bytes: Some(bytes), ..
+        } = &mut sector
         {
             bytes[inside..].fill(0);
         }
