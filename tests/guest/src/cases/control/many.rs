@@ -5,11 +5,12 @@
 use crate::case::Case;
 use crate::cases::support::device::Module;
 use crate::cases::support::dir::{assert_nothing_left, stack, Dir};
+use crate::cases::support::memory::{self, Meminfo, Slabs};
 use crate::cases::support::scratch::Scratch;
 use crate::cases::support::tool::{self, Loop};
-use crate::cases::support::{pages, read, tool::run};
+use crate::cases::support::{read, tool::run};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -41,13 +42,6 @@ const LEAK_KIB: Memory = Memory {
     objects: DEVICES as i64 * 4,
 };
 
-/// The same on a kernel that searches for leaks: it keeps books of all objects, which do not shrink at
-/// once, and a leak is told by that search.
-const LEAK_KIB_WITH_BOOKS: Memory = Memory {
-    objects: DEVICES as i64 * 32,
-    ..LEAK_KIB
-};
-
 fn five_hundred() {
     let module = Module::load("");
     let scratch = Scratch::new();
@@ -70,13 +64,7 @@ fn five_hundred() {
     let before = Memory::now();
     let (_, attached, detached) = round();
     assert_nothing_left();
-    let books = Path::new("/sys/kernel/debug/kmemleak").exists();
-    let limit = if books {
-        &LEAK_KIB_WITH_BOOKS
-    } else {
-        &LEAK_KIB
-    };
-    let lost = lost_since(&before, limit);
+    let lost = lost_since(&before, &LEAK_KIB);
     fs::write("/sys/kernel/rcu_expedited", "0").unwrap();
     println!(
         "note {DEVICES} devices: {} KiB each, {THREADS} threads attach one every {:.1} ms, \
@@ -89,7 +77,7 @@ fn five_hundred() {
         "note memory after {DEVICES} devices: {} KiB less than before, {} of objects",
         lost.available, lost.objects
     );
-    assert!(lost.is_below(limit), "{lost:?} are gone of {before:?}");
+    assert!(lost.is_below(&LEAK_KIB), "{lost:?} are gone of {before:?}");
     module.unload();
 }
 
@@ -148,19 +136,13 @@ struct Memory {
 
 impl Memory {
     fn now() -> Memory {
-        read::drop_caches();
-        // Dentries and inodes, too.
-        fs::write("/proc/sys/vm/drop_caches", "2").unwrap();
-        let text = fs::read_to_string("/proc/meminfo").unwrap();
-        let field = |name: &str| -> i64 {
-            let line = text.lines().find_map(|line| line.strip_prefix(name));
-            let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-            number.unwrap_or_else(|| panic!("no {name} in {text}"))
-        };
-        let caches = field("Cached:") + field("Buffers:") + field("SReclaimable:");
+        memory::give_up_unused();
+        let (meminfo, slabs) = (Meminfo::read(), Slabs::read());
         Memory {
-            available: field("MemFree:") + caches - field("Shmem:") + pages::kept_by_processors(),
-            objects: -objects(),
+            available: meminfo.free() + meminfo.kib("SReclaimable") - meminfo.kib("Shmem")
+                + memory::kept_by_processors()
+                + slabs.checkers,
+            objects: -slabs.used,
         }
     }
 
@@ -174,19 +156,6 @@ impl Memory {
     fn is_below(&self, other: &Memory) -> bool {
         self.available < other.available && self.objects < other.objects
     }
-}
-
-/// KiB of objects in use, of all slab caches.
-fn objects() -> i64 {
-    let text = fs::read_to_string("/proc/slabinfo").unwrap();
-    // Each line: name, objects in use, objects, bytes of one, and more.
-    let bytes = text.lines().skip(2).map(|line| {
-        let mut words = line.split_whitespace().skip(1);
-        let mut word = || words.next()?.parse::<i64>().ok();
-        let (used, _, size) = (word(), word(), word());
-        used.zip(size).map_or(0, |(used, size)| used * size)
-    });
-    bytes.sum::<i64>() / 1024
 }
 
 /// What is gone when all that is freed later, after grace periods, has been freed.

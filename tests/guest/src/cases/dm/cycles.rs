@@ -6,8 +6,9 @@ use super::mapper::{self, Disk, Mapped, Targets};
 use super::model::{self, Form, MIXED};
 use super::reload::{load, Stop};
 use crate::case::Case;
+use crate::cases::support::memory::{self, Meminfo, Slabs};
 use crate::cases::support::scratch::Scratch;
-use crate::cases::support::{pages, read, tool};
+use crate::cases::support::{read, tool};
 use crate::modules;
 use std::fs;
 use std::sync::atomic::AtomicBool;
@@ -40,25 +41,18 @@ struct Usage {
 
 impl Usage {
     fn now() -> Usage {
-        rustix::fs::sync();
-        fs::write("/proc/sys/vm/drop_caches", "3").expect("drop_caches");
-        let text = fs::read_to_string("/proc/meminfo").expect("/proc/meminfo");
-        let field = |name: &str| -> i64 {
-            let value = text.lines().find_map(|line| {
-                let (key, value) = line.split_once(':')?;
-                (key == name).then(|| value.trim().trim_end_matches(" kB"))
-            });
-            let value = value.unwrap_or_else(|| panic!("no {name} in /proc/meminfo"));
-            value.parse().expect("a number")
-        };
+        memory::give_up_unused();
+        let meminfo = Meminfo::read();
+        let checkers = Slabs::read().checkers;
         Usage {
-            kernel: field("MemTotal")
-                - field("MemAvailable")
-                - field("AnonPages")
-                - pages::kept_by_processors(),
-            percpu: field("Percpu"),
-            slab: field("Slab"),
-            vmalloc: field("VmallocUsed"),
+            kernel: meminfo.kib("MemTotal")
+                - meminfo.kib("MemAvailable")
+                - meminfo.kib("AnonPages")
+                - memory::kept_by_processors()
+                - checkers,
+            percpu: meminfo.kib("Percpu"),
+            slab: meminfo.kib("Slab") - checkers,
+            vmalloc: meminfo.kib("VmallocUsed"),
             queues: queues(),
         }
     }

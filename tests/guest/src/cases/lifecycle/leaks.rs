@@ -3,6 +3,7 @@
 //! Loading, failing to load and unloading give back what they take.
 
 use super::super::support::device::{backfile, Module, DEVICE};
+use super::super::support::memory::{self, Meminfo, Slabs};
 use super::super::support::scratch::Scratch;
 use super::super::support::{content, layers, read};
 use crate::case::Case;
@@ -27,53 +28,18 @@ const KINDS: [(&str, i64); 4] = [
 ];
 
 /// Memory in use, by kind, in KiB.
-fn memory() -> [i64; KINDS.len()] {
+fn usage() -> [i64; KINDS.len()] {
     // What the kernel frees later, it frees in this time.
     thread::sleep(Duration::from_millis(300));
-    fs::write("/proc/sys/vm/drop_caches", "3").expect("drop_caches");
+    memory::give_up_unused();
     thread::sleep(Duration::from_millis(100));
-    shrink_caches();
-    let text = fs::read_to_string("/proc/meminfo").expect("/proc/meminfo");
-    let field = |name: &str| -> i64 {
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        let value = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-        value.unwrap_or_else(|| panic!("no {name} in /proc/meminfo"))
-    };
-    let free = field("MemFree") + field("Cached") + field("Buffers");
+    let meminfo = Meminfo::read();
     [
-        field("MemTotal") - free,
-        field("SUnreclaim") - checkers(),
-        field("VmallocUsed"),
-        field("Percpu"),
+        meminfo.kib("MemTotal") - meminfo.free(),
+        meminfo.kib("SUnreclaim") - Slabs::read().checkers,
+        meminfo.kib("VmallocUsed"),
+        meminfo.kib("Percpu"),
     ]
-}
-
-/// KiB of slabs in which kernels that check themselves note down what they have seen; they lose some of
-/// it whatever runs: in User-Mode Linux, each program that ends leaves some 180 notes of 88 bytes.
-fn checkers() -> i64 {
-    let text = fs::read_to_string("/proc/slabinfo").expect("/proc/slabinfo");
-    let mut kib = 0;
-    for line in text.lines() {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        if let ["debug_objects_cache" | "kmemleak_object", ..] = words[..] {
-            // Name, active, all, bytes, objects and pages of a slab; slabs come last but one.
-            let number = |at: usize| words[at].parse::<i64>().expect("a number of slabinfo");
-            kib += number(words.len() - 2) * number(5) * 4;
-        }
-    }
-    kib
-}
-
-/// Has caches of objects give up what nobody uses: what they keep for the next time, and what KASAN keeps
-/// so that its use is found out.
-fn shrink_caches() {
-    let caches = fs::read_dir("/sys/kernel/slab").expect("/sys/kernel/slab");
-    for cache in caches.map(|cache| cache.expect("a cache").path()) {
-        // One name of several may be gone by now.
-        let _ = fs::write(cache.join("shrink"), "1");
-    }
 }
 
 /// Does something often, and then as often again twice: that must not cost memory.
@@ -82,7 +48,7 @@ fn steady(mut work: impl FnMut()) {
         for _ in 0..ROUND {
             work();
         }
-        (memory(), areas())
+        (usage(), areas())
     };
     let (first, areas_first) = round();
     let (second, _) = round();
