@@ -27,10 +27,11 @@ impl Decoder {
         Ok(Decoder { bytes })
     }
 
-    /// Decodes everything once.
-    pub(super) fn measure(&self) -> Result<Sample> {
+    /// Decodes everything once, shared out to so many threads.
+    pub(super) fn measure(&self, threads: usize) -> Result<Sample> {
+        let threads = threads.to_string();
         measure(|| {
-            let run = fs::write("/sys/module/lz4_decoder/parameters/run", "1");
+            let run = fs::write("/sys/module/lz4_decoder/parameters/run", &threads);
             run.context("the decoder").map(|()| self.bytes)
         })
     }

@@ -83,10 +83,14 @@ const LOADS: &[Load] = &[
     load("seq128k-direct-cold", LARGE, true, true, 1),
 ];
 
-/// The load beside which the decoder by itself is measured.
-const DECODED: &str = "seq128k-direct-hot";
+/// The loads beside which the decoder by itself is measured, with as many threads.
+const DECODED: [&str; 2] = ["seq128k-direct-hot", "seq128k-direct-hot-t2"];
 
 impl Load {
+    fn is_decoded(&self) -> bool {
+        DECODED.contains(&self.name)
+    }
+
     fn wanted(&self, settings: &Settings, phase: &str) -> bool {
         // Counted instructions do not depend on how many wait side by side.
         settings.wants(self.name)
@@ -110,7 +114,7 @@ pub(super) fn run(settings: &Settings, phase: &str) -> Result<()> {
     for device in &devices {
         compare(device, size)?;
     }
-    let decoded = phase == "inline" && loads.iter().any(|load| load.name == DECODED);
+    let decoded = phase == "inline" && loads.iter().any(|load| load.is_decoded());
     let decoder = decoded.then(Decoder::load).transpose()?;
     for round in 0..settings.rounds {
         for device in &devices {
@@ -139,14 +143,14 @@ pub(super) fn run(settings: &Settings, phase: &str) -> Result<()> {
                 };
                 tell(label, &sample);
             }
-            if let Some(decoder) = decoder.as_ref().filter(|_| load.name == DECODED) {
+            if let Some(decoder) = decoder.as_ref().filter(|_| load.is_decoded()) {
                 let label = Label {
                     phase,
                     load: load.name,
                     contender: Decoder::NAME,
                     round,
                 };
-                tell(label, &decoder.measure()?);
+                tell(label, &decoder.measure(load.threads)?);
             }
         }
     }

@@ -140,7 +140,6 @@ impl Memory {
         let (meminfo, slabs) = (Meminfo::read(), Slabs::read());
         Memory {
             available: meminfo.free() + meminfo.kib("SReclaimable") - meminfo.kib("Shmem")
-                + memory::kept_by_processors()
                 + slabs.checkers,
             objects: -slabs.used,
         }

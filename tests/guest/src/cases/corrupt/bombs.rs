@@ -22,8 +22,7 @@ const MILLION: usize = 1_000_000;
 
 /// Memory in use, in KiB, whoever uses it but for files.
 fn used() -> i64 {
-    let meminfo = Meminfo::read();
-    meminfo.kib("MemTotal") - meminfo.free()
+    Meminfo::read().in_use()
 }
 
 /// A compressed layer of these records over one sector of data.

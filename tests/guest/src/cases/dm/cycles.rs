@@ -30,7 +30,7 @@ const SLACK: i64 = 8 << 10;
 /// Memory of the kernel, in KiB.
 #[derive(Clone, Copy, Debug)]
 struct Usage {
-    /// All but what is free, may be dropped, or belongs to processes such as this one.
+    /// All but what is free, holds bytes of files, or belongs to processes such as this one.
     kernel: i64,
     percpu: i64,
     slab: i64,
@@ -45,11 +45,7 @@ impl Usage {
         let meminfo = Meminfo::read();
         let checkers = Slabs::read().checkers;
         Usage {
-            kernel: meminfo.kib("MemTotal")
-                - meminfo.kib("MemAvailable")
-                - meminfo.kib("AnonPages")
-                - memory::kept_by_processors()
-                - checkers,
+            kernel: meminfo.in_use() - meminfo.kib("AnonPages") - checkers,
             percpu: meminfo.kib("Percpu"),
             slab: meminfo.kib("Slab") - checkers,
             vmalloc: meminfo.kib("VmallocUsed"),

@@ -25,7 +25,13 @@ impl Meminfo {
 
     /// Free, or with what is in files.
     pub(crate) fn free(&self) -> i64 {
-        self.kib("MemFree") + self.kib("Cached") + self.kib("Buffers")
+        let files = self.kib("Cached") + self.kib("Buffers");
+        self.kib("MemFree") + kept_by_processors() + files
+    }
+
+    /// All the rest.
+    pub(crate) fn in_use(&self) -> i64 {
+        self.kib("MemTotal") - self.free()
     }
 }
 
@@ -76,7 +82,7 @@ impl Slabs {
 
 /// Free pages that processors keep at hand: tens of megabytes, which come and go, and which
 /// `/proc/meminfo` does not tell from pages in use.
-pub(crate) fn kept_by_processors() -> i64 {
+fn kept_by_processors() -> i64 {
     let text = fs::read_to_string("/proc/zoneinfo").expect("/proc/zoneinfo");
     let counts = text
         .lines()
