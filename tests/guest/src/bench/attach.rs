@@ -130,7 +130,7 @@ fn measure_one(one: &Attached, files: &[PathBuf]) -> Result<Sample> {
         How::Configfs => {
             let mut vbd = None;
             let sample = measure(|| {
-                let made = vbd.insert(Vbd::attach(one.name, files)?);
+                let made = vbd.insert(Vbd::attach(one.name, files, true)?);
                 first_page(&made.path).map(|()| 0)
             })?;
             Ok(sample)

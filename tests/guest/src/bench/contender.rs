@@ -19,6 +19,8 @@ pub(super) enum Kind {
     LoopDirect,
     /// A stack in `vbd.ko`.
     Vbd,
+    /// The same, without a look at the checksums of blocks.
+    VbdUnverified,
     /// `lsmt_target` of `vbd_dm.ko` over a loop device.
     Target,
 }
@@ -59,8 +61,8 @@ impl Contender {
         match self.kind {
             Kind::Loop => device.path = device.losetup(&files[0], false)?,
             Kind::LoopDirect => device.path = device.losetup(&files[0], true)?,
-            Kind::Vbd => {
-                let vbd = Vbd::attach(self.name, &files)?;
+            Kind::Vbd | Kind::VbdUnverified => {
+                let vbd = Vbd::attach(self.name, &files, self.kind == Kind::Vbd)?;
                 device.path = vbd.path.clone();
                 device.undo.push(Undo::Vbd(vbd));
             }
@@ -147,7 +149,8 @@ pub(super) struct Vbd {
 }
 
 impl Vbd {
-    pub(super) fn attach(name: &str, layers: &[PathBuf]) -> Result<Vbd> {
+    /// `verify` says whether the checksums of blocks count.
+    pub(super) fn attach(name: &str, layers: &[PathBuf], verify: bool) -> Result<Vbd> {
         let group = Path::new("/sys/kernel/config/vbd").join(name);
         fs::create_dir(&group).with_context(|| format!("mkdir {}", group.display()))?;
         let mut vbd = Vbd {
@@ -155,6 +158,9 @@ impl Vbd {
             layers: 0,
             path: PathBuf::new(),
         };
+        if !verify {
+            fs::write(vbd.group.join("verify"), "0")?;
+        }
         for layer in layers {
             let place = vbd.group.join(vbd.layers.to_string());
             fs::create_dir(&place).with_context(|| format!("mkdir {}", place.display()))?;

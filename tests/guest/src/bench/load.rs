@@ -25,6 +25,7 @@ const CONTENDERS: &[Contender] = &[
     Contender::new("loop-direct", Kind::LoopDirect, "raw"),
     Contender::new("vbd-plain", Kind::Vbd, "plain"),
     Contender::new("vbd-lz4-4k", Kind::Vbd, "lz4-4k"),
+    Contender::new("vbd-lz4-4k-unverified", Kind::VbdUnverified, "lz4-4k"),
     Contender::new("vbd-lz4-4k-255", Kind::Vbd, "split-255"),
     Contender::new("vbd-lz4-64k", Kind::Vbd, "lz4-64k"),
     Contender::new("vbd-zstd-64k", Kind::Vbd, "zstd-64k"),
