@@ -6,21 +6,10 @@
 
 mod common;
 
-use assert_cmd::Command;
-use common::{temp_dir, write_sparse, Rng};
+use common::{assert_golden, temp_dir, vbdctl, write_sparse, Rng};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Output;
 use tempfile::TempDir;
-
-/// Runs vbdctl in `dir` with `arguments`, split at spaces.
-fn vbdctl(dir: &Path, arguments: &str) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_vbdctl"))
-        .current_dir(dir)
-        .args(arguments.split_whitespace())
-        .output()
-        .unwrap()
-}
 
 /// Runs vbdctl, which must succeed without a word on standard error; returns standard output.
 #[track_caller]
@@ -40,18 +29,6 @@ fn fails(dir: &Path, status: i32, arguments: &str) -> String {
     assert_eq!(output.status.code(), Some(status), "{arguments}: {errors}");
     assert_eq!(output.stdout, b"", "vbdctl {arguments}");
     errors
-}
-
-#[track_caller]
-fn assert_golden(name: &str, found: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/golden")
-        .join(name);
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        fs::write(&path, found).unwrap();
-    }
-    let expected = fs::read_to_string(&path).unwrap();
-    assert_eq!(found, expected, "{}", path.display());
 }
 
 /// A directory with a raw image `a.img` and a changed one, `b.img`.

@@ -7,11 +7,10 @@
 
 mod common;
 
-use assert_cmd::Command;
-use common::{make, temp_dir, Rng};
+use common::{assert_golden, make, temp_dir, Rng};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 use vbd_format::zfile::Algorithm;
 use vbdctl::image::extent::{self, Extent};
 use vbdctl::image::{Compression, Options};
@@ -22,18 +21,6 @@ fn vbdctl(dir: &Path, arguments: &[&str]) -> Output {
         .args(arguments)
         .output()
         .unwrap()
-}
-
-#[track_caller]
-fn assert_golden(name: &str, found: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/golden")
-        .join(name);
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        fs::write(&path, found).unwrap();
-    }
-    let expected = fs::read_to_string(&path).unwrap();
-    assert_eq!(found, expected, "{}", path.display());
 }
 
 #[test]

@@ -6,20 +6,11 @@
 
 mod common;
 
-use common::{temp_dir, write_sparse, Rng};
+use common::{assert_golden, temp_dir, vbdctl, write_sparse, Rng};
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use tempfile::TempDir;
-
-/// Runs vbdctl in `dir` with `arguments`, split at spaces.
-fn vbdctl(dir: &Path, arguments: &str) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_vbdctl"))
-        .current_dir(dir)
-        .args(arguments.split_whitespace())
-        .output()
-        .unwrap()
-}
 
 /// Exit status, standard output and standard error of a run, as a transcript.
 fn transcript(dir: &Path, arguments: &str) -> String {
@@ -41,18 +32,6 @@ fn done(dir: &Path, arguments: &str) {
         output.status.success() && output.stderr.is_empty(),
         "{arguments}: {output:?}"
     );
-}
-
-#[track_caller]
-fn assert_golden(name: &str, found: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/golden")
-        .join(name);
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        fs::write(&path, found).unwrap();
-    }
-    let expected = fs::read_to_string(&path).unwrap();
-    assert_eq!(found, expected, "{}", path.display());
 }
 
 /// Images `a.img` and `b.img`, layer `a` of the first and `b` of the second on top of it.

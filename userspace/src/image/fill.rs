@@ -297,21 +297,6 @@ mod tests {
     use std::fs;
     use vbd_format::lsmt::UUID_NONE;
 
-    /// Gathers what is written.
-    #[derive(Default)]
-    struct Gather(Vec<u8>);
-
-    impl Sink for Gather {
-        fn write(&mut self, bytes: &[u8]) -> Result<()> {
-            self.0.extend_from_slice(bytes);
-            Ok(())
-        }
-
-        fn position(&self) -> u64 {
-            self.0.len() as u64
-        }
-    }
-
     #[test]
     fn both_ways_through_an_image_write_the_same() {
         let dir = tempfile::tempdir().unwrap();
@@ -336,7 +321,7 @@ mod tests {
                 parent_uuid: UUID_NONE,
                 message: String::new(),
             };
-            let mut layer = LsmtWriter::new(Gather::default(), identity).unwrap();
+            let mut layer = LsmtWriter::new(Vec::new(), identity).unwrap();
             match jobs {
                 None => work.one_by_one(&mut layer, 0, &mut |_| {}).unwrap(),
                 Some(jobs) => {
@@ -344,7 +329,7 @@ mod tests {
                     assert_eq!(end, work.virtual_size);
                 }
             }
-            layer.finish().unwrap().0 .0
+            layer.finish().unwrap().0
         };
         let serial = bytes(None);
         for jobs in [1, 2, 5] {

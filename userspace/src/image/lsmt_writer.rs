@@ -231,32 +231,17 @@ fn uuid_text(bits: u128) -> [u8; 37] {
 mod tests {
     use super::*;
 
-    /// Gathers what is written.
-    #[derive(Default)]
-    struct Gather(Vec<u8>);
-
-    impl Sink for Gather {
-        fn write(&mut self, bytes: &[u8]) -> Result<()> {
-            self.0.extend_from_slice(bytes);
-            Ok(())
-        }
-
-        fn position(&self) -> u64 {
-            self.0.len() as u64
-        }
-    }
-
-    fn records(write: impl FnOnce(&mut LsmtWriter<Gather>)) -> (Vec<Segment>, Vec<u8>) {
+    fn records(write: impl FnOnce(&mut LsmtWriter<Vec<u8>>)) -> (Vec<Segment>, Vec<u8>) {
         let identity = Identity {
             virtual_size: 1 << 30,
             uuid: None,
             parent_uuid: UUID_NONE,
             message: "message".to_owned(),
         };
-        let mut layer = LsmtWriter::new(Gather::default(), identity).unwrap();
+        let mut layer = LsmtWriter::new(Vec::new(), identity).unwrap();
         write(&mut layer);
         let index = layer.index.clone();
-        let (Gather(bytes), _) = layer.finish().unwrap();
+        let (bytes, _) = layer.finish().unwrap();
         (index, bytes)
     }
 

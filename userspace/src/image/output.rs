@@ -35,6 +35,19 @@ pub trait Sink {
     fn position(&self) -> u64;
 }
 
+/// What tests write to.
+#[cfg(test)]
+impl Sink for Vec<u8> {
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn position(&self) -> u64 {
+        self.len() as u64
+    }
+}
+
 /// A result file that is being written.
 #[derive(Debug)]
 pub struct Output {

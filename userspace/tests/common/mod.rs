@@ -6,9 +6,10 @@
 #![allow(dead_code)]
 
 use sha2::{Digest as _, Sha256};
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 use tempfile::TempDir;
 use vbdctl::image::{create, Created, Options, Source, Stack};
 
@@ -51,6 +52,28 @@ impl Rng {
         bytes.truncate(len);
         bytes
     }
+}
+
+/// Runs vbdctl in `dir` with `arguments`, split at spaces.
+pub(crate) fn vbdctl(dir: &Path, arguments: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_vbdctl"))
+        .current_dir(dir)
+        .args(arguments.split_whitespace())
+        .output()
+        .unwrap()
+}
+
+/// Compares with a text in `golden/`, or rewrites that.
+#[track_caller]
+pub(crate) fn assert_golden(name: &str, found: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&path, found).unwrap();
+    }
+    let expected = fs::read_to_string(&path).unwrap();
+    assert_eq!(found, expected, "{}", path.display());
 }
 
 /// Writes `bytes` to a file in which long runs of zeroes are holes.

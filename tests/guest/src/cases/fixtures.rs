@@ -36,6 +36,45 @@ pub(super) const WITHOUT_UPPER: &[(&str, &str)] = &[
     ),
 ];
 
+/// Hands the names of all fixtures that a device shows to a macro.
+macro_rules! each_fixture {
+    ($then:ident) => {
+        $then! {
+            "01-official-ext4-2layer-tar-lz4"
+            "02-plain"
+            "03-lz4-4k-verify"
+            "04-lz4-4k-noverify"
+            "05-lz4-64k-verify"
+            "06-lz4-64k-noverify"
+            "07-zstd-4k-verify"
+            "08-zstd-64k-noverify"
+            "09-lz4-16k-trailer-only"
+            "10-tar-lz4-4k"
+            "11-tar-legacy-ustar"
+            "12-stack7-lz4-4k"
+            "13-stack8-mixed"
+            "14-stack-raw-random"
+            "15-vsize-changes"
+            "17-rw-pair-on-stack"
+            "19-rw-sparse-on-lower"
+            "20-committed-from-16"
+            "21-sealed-from-16"
+            "22-merged"
+            "23-frag-50k-lz4"
+            "24-frag-2layer-plain"
+            "25-long-runs"
+            "26-beyond-2tib"
+            "27-lz4-64k-incompressible"
+            "28-lz4-4k-incompressible"
+            "29-crafted-legal-oddities"
+            "30-erofs-lz4-4k"
+            "31-stack255-tiny"
+            "32-lz4-4k-old-no-digest"
+        }
+    };
+}
+pub(super) use each_fixture;
+
 macro_rules! shown {
     ($($name:literal)*) => {
         /// One case a fixture, and one that looks for those that have none.
@@ -43,42 +82,11 @@ macro_rules! shown {
             $(Case { name: $name, run: || show($name) },)*
             Case { name: "every_fixture_has_a_case", run: every_fixture_has_a_case },
         ];
-        pub(super) const SHOWN: &[&str] = &[$($name),*];
+        const SHOWN: &[&str] = &[$($name),*];
     };
 }
 
-shown! {
-    "01-official-ext4-2layer-tar-lz4"
-    "02-plain"
-    "03-lz4-4k-verify"
-    "04-lz4-4k-noverify"
-    "05-lz4-64k-verify"
-    "06-lz4-64k-noverify"
-    "07-zstd-4k-verify"
-    "08-zstd-64k-noverify"
-    "09-lz4-16k-trailer-only"
-    "10-tar-lz4-4k"
-    "11-tar-legacy-ustar"
-    "12-stack7-lz4-4k"
-    "13-stack8-mixed"
-    "14-stack-raw-random"
-    "15-vsize-changes"
-    "17-rw-pair-on-stack"
-    "19-rw-sparse-on-lower"
-    "20-committed-from-16"
-    "21-sealed-from-16"
-    "22-merged"
-    "23-frag-50k-lz4"
-    "24-frag-2layer-plain"
-    "25-long-runs"
-    "26-beyond-2tib"
-    "27-lz4-64k-incompressible"
-    "28-lz4-4k-incompressible"
-    "29-crafted-legal-oddities"
-    "30-erofs-lz4-4k"
-    "31-stack255-tiny"
-    "32-lz4-4k-old-no-digest"
-}
+each_fixture!(shown);
 
 pub(super) fn json(path: &Path) -> Value {
     let text =
