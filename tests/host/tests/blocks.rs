@@ -2,6 +2,9 @@
 
 //! Reading decompressed bytes, and the three checks on each block.
 
+mod property;
+
+use property::config;
 use proptest::prelude::*;
 use vbd_format::zfile::{probe, read_blocks, unpack, unpack_head, Algorithm, Codec, Output, ZFile};
 use vbd_format::{Checksum as _, Error, Rule};
@@ -29,14 +32,6 @@ fn stored(packed: &[u8]) -> Vec<u8> {
 /// Whether a block has that checksum.
 fn is_sum(packed: &[u8], sum: [u8; 4]) -> bool {
     RawCrc.crc32c(100_007, packed) == u32::from_le_bytes(sum)
-}
-
-fn config(cases: u32) -> ProptestConfig {
-    ProptestConfig {
-        cases,
-        failure_persistence: None,
-        ..Default::default()
-    }
 }
 
 proptest! {

@@ -2,6 +2,9 @@
 
 //! The jump table against prefix sums, and runs of blocks against the table.
 
+mod property;
+
+use property::config;
 use proptest::prelude::*;
 use vbd_format::zfile::{
     load_jump_table, probe, Group, JumpTable, Run, Stored, ZFile, GROUP_BLOCKS,
@@ -108,14 +111,6 @@ fn load(file: &Sparse, room: usize) -> Result<(ZFile, Vec<Group>), Error> {
     let more = groups_into(&mut groups);
     load_jump_table(file, &zfile, &RawCrc, &mut vec![0; room], more)?;
     Ok((zfile, groups))
-}
-
-fn config(cases: u32) -> ProptestConfig {
-    ProptestConfig {
-        cases,
-        failure_persistence: None,
-        ..Default::default()
-    }
 }
 
 proptest! {

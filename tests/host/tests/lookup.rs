@@ -2,6 +2,9 @@
 
 //! Reads against a flat model: pieces cover a range exactly and say what each sector is.
 
+mod property;
+
+use property::config;
 use proptest::prelude::*;
 use vbd_format::lsmt::{part_end, Directory, Index, PieceKind, Pieces, Segment};
 use vbd_tests_host::model::{Cell, Flat};
@@ -59,14 +62,6 @@ fn layer(base: u64) -> impl Strategy<Value = Plan> {
 
 fn plans(base: u64) -> impl Strategy<Value = Vec<Plan>> {
     prop::collection::vec(layer(base), 1..5)
-}
-
-fn config(cases: u32) -> ProptestConfig {
-    ProptestConfig {
-        cases,
-        failure_persistence: None,
-        ..Default::default()
-    }
 }
 
 proptest! {

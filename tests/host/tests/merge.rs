@@ -3,6 +3,9 @@
 //! The merge of layers against a flat model: whatever the layers, each sector is that of the
 //! topmost layer which has a record for it.
 
+mod property;
+
+use property::config;
 use proptest::prelude::*;
 use vbd_format::lsmt::{Cursor, Merge, Segment, PADDING_OFFSET};
 use vbd_tests_host::lsmt::Record;
@@ -62,7 +65,7 @@ fn layer(
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(config(500))]
 
     /// Fragments of a few sectors, many borders that coincide.
     #[test]
@@ -98,7 +101,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 25, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(config(25))]
 
     /// As many layers as a stack may have.
     #[test]

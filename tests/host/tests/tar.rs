@@ -2,6 +2,9 @@
 
 //! Tar wrappers that must be found, and files that must be passed through.
 
+mod property;
+
+use property::config;
 use proptest::prelude::*;
 use vbd_format::tar::{checksums, unwrap, Wrapper, HEADER_BYTES};
 use vbd_format::{ReadAt as _, Rule, Window};
@@ -281,7 +284,7 @@ fn written_headers_at_borders() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(config(500))]
 
     #[test]
     fn written_headers(word in any::<u64>(), shift in 0..64u32) {
