@@ -15,6 +15,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::RwLock;
 use std::thread;
 use std::time::{Duration, Instant};
 use vbd_tests_host::rng::Rng;
@@ -298,11 +299,25 @@ fn unload_while_devices_come_and_go() {
     let scratch = Scratch::new();
     let (_, layers) = stack(&scratch, BYTES);
     let end = Instant::now() + Duration::from_secs(SECONDS.min(3));
+    let patience = Instant::now() + Duration::from_secs(60);
     let stop = AtomicBool::new(false);
+    // A slow machine has few moments without a device: everybody waits here now and then, to set out
+    // together.
+    let gate = RwLock::new(());
     let (unloads, attaches) = (AtomicU64::new(0), AtomicU64::new(0));
+    let enough = || {
+        let both = [&unloads, &attaches].map(|count| count.load(Ordering::Relaxed));
+        Instant::now() > if both.contains(&0) { patience } else { end }
+    };
     thread::scope(|scope| {
         scope.spawn(|| {
-            while !stop.load(Ordering::Relaxed) {
+            for number in 0u64.. {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                if number % 100 == 99 {
+                    drop(gate.write().expect("the gate"));
+                }
                 match modules::unload("vbd") {
                     Ok(()) => {
                         unloads.fetch_add(1, Ordering::Relaxed);
@@ -321,21 +336,23 @@ fn unload_while_devices_come_and_go() {
         });
         let workers: Vec<_> = (0..4)
             .map(|number| {
-                let (layers, attaches) = (&layers, &attaches);
+                let (layers, attaches, enough, gate) = (&layers, &attaches, &enough, &gate);
                 scope.spawn(move || {
-                    while Instant::now() < end {
+                    while !enough() {
+                        let pass = gate.read().expect("the gate");
                         if comes_and_goes(&format!("u{number}"), layers) {
                             attaches.fetch_add(1, Ordering::Relaxed);
                         }
+                        drop(pass);
                         thread::sleep(Duration::from_millis(10 * (number + 1)));
                     }
                 })
             })
             .collect();
-        for worker in workers {
-            let _ = worker.join();
-        }
+        // The one above must be stopped however these end.
+        let ends: Vec<_> = workers.into_iter().map(|worker| worker.join()).collect();
         stop.store(true, Ordering::Relaxed);
+        ends.into_iter().for_each(|end| end.expect("a worker"));
     });
     let (attaches, unloads) = (attaches.into_inner(), unloads.into_inner());
     println!("note come and go: {attaches} attaches, {unloads} unloads");
