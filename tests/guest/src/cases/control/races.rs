@@ -375,7 +375,9 @@ fn comes_and_goes(name: &str, layers: &[PathBuf]) -> bool {
     let dir = Dir::named(name);
     match dir.make() {
         Ok(()) => {}
-        Err(Errno::NOENT | Errno::PERM) => return false,
+        // The last one is configfs's word for a module that is going (fs/configfs/dir.c,
+        // configfs_mkdir()).
+        Err(Errno::NOENT | Errno::PERM | Errno::INVAL) => return false,
         Err(errno) => panic!("mkdir: {errno:?}"),
     }
     // The directory pins the module from here on.
