@@ -311,10 +311,7 @@ fn unload_while_devices_come_and_go() {
     };
     thread::scope(|scope| {
         scope.spawn(|| {
-            for number in 0u64.. {
-                if stop.load(Ordering::Relaxed) {
-                    break;
-                }
+            for number in (0u64..).take_while(|_| !stop.load(Ordering::Relaxed)) {
                 if number % 100 == 99 {
                     drop(gate.write().expect("the gate"));
                 }
