@@ -7,7 +7,7 @@ use crate::block::{BlockBuffers, Blocks, Decoding, Effort};
 use crate::buffer::Buffer;
 use crate::cache::CachedLayer;
 use crate::error::Fault;
-use crate::format::lsmt::{self, Lsmt, Segment};
+use crate::format::lsmt::{self, Segment};
 use crate::format::{tar, zfile, ReadAt, Window};
 use crate::sys::crc::Crc32c;
 use crate::sys::pages::Pages;
@@ -28,7 +28,8 @@ pub(crate) enum Layer {
 /// A layer and what its own metadata say; the index is merged and then dropped.
 pub(crate) struct Opened {
     pub(crate) layer: Layer,
-    pub(crate) lsmt: Lsmt,
+    /// Bytes of the disk, as far as this layer says.
+    pub(crate) virtual_size: u64,
     pub(crate) index: KVVec<Segment>,
 }
 
@@ -37,6 +38,9 @@ impl Layer {
     ///
     /// `records_below` is the number of records that the layers opened so far have; `buf`, of
     /// [`METADATA_CHUNK`] bytes, is for metadata on their way.
+    ///
+    /// Not inlined, as what it calls: file systems need what is left of the stack while they read.
+    #[inline(never)]
     pub(crate) fn open(
         number: u8,
         backing: Backing,
@@ -57,7 +61,11 @@ impl Layer {
             lsmt::check_records(records_below.saturating_add(index.len()))?;
             Ok(index.push(segment, GFP_KERNEL)?)
         })?;
-        Ok(Opened { layer, lsmt, index })
+        Ok(Opened {
+            layer,
+            virtual_size: lsmt.virtual_size,
+            index,
+        })
     }
 
     /// Opens layer `number` without asking what its bytes are.
@@ -71,6 +79,7 @@ impl Layer {
     }
 
     /// Finds out about the wrappers of a layer.
+    #[inline(never)]
     fn unwrap(
         number: u8,
         backing: Backing,

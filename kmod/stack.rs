@@ -130,7 +130,7 @@ impl Stack {
         }
 
         let virtual_size = match options.size {
-            0 => lsmt::virtual_size(opened.iter().map(|layer| layer.lsmt.virtual_size))?,
+            0 => lsmt::virtual_size(opened.iter().map(|layer| layer.virtual_size))?,
             size => size,
         };
         let map = Map::Merged(Merged::new(merge(&opened, records)?)?);

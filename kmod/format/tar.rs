@@ -47,6 +47,8 @@ pub enum Wrapper {
 ///
 /// Anything that does not look like tar is passed through; only a wrapper that contradicts itself
 /// or the file is an error.
+// Not inlined: the block shall not lie on the stack while others read.
+#[inline(never)]
 pub fn unwrap<S: ReadAt>(src: S) -> Result<(Wrapper, Window<S>), S::Error> {
     let file_size = src.size();
     let mut block = [0u8; BLOCK];
@@ -59,11 +61,11 @@ pub fn unwrap<S: ReadAt>(src: S) -> Result<(Wrapper, Window<S>), S::Error> {
         return Ok((Wrapper::None, Window::new(src, 0, file_size)?));
     }
 
-    let (wrapper, offset, size) = match block.get(TYPE) {
+    let (wrapper, offset, size) = match block.get(TYPE).copied() {
         Some(kind @ (b'x' | b'g')) => (
             Wrapper::Pax,
             PAX_PAYLOAD_OFFSET,
-            pax_size(&src, *kind, &block)?,
+            pax_size(&src, kind, &mut block)?,
         ),
         _ => (Wrapper::Ustar, BLOCK as u64, size_field(&block, 0)?),
     };
@@ -73,16 +75,16 @@ pub fn unwrap<S: ReadAt>(src: S) -> Result<(Wrapper, Window<S>), S::Error> {
 }
 
 /// Payload size of the pax form: the `size` record if it is there and not 0, else the second header's.
-fn pax_size<S: ReadAt>(src: &S, kind: u8, header: &[u8; BLOCK]) -> Result<u64, S::Error> {
-    let mut block = [0u8; BLOCK];
-
+///
+/// `block` holds the pax header, and then the blocks after it.
+fn pax_size<S: ReadAt>(src: &S, kind: u8, block: &mut [u8; BLOCK]) -> Result<u64, S::Error> {
     if src.size() < PAX_PAYLOAD_OFFSET {
         return Err(Error::new(Rule::TarPayloadBounds, 0, src.size()).into());
     }
     // The records of a global header ('g') are not about the member and are ignored.
     if kind == b'x' {
-        let len = size_field(header, 0)?;
-        src.read_exact_at(BLOCK as u64, &mut block)?;
+        let len = size_field(block, 0)?;
+        src.read_exact_at(BLOCK as u64, block)?;
         let records = usize::try_from(len)
             .ok()
             .and_then(|len| block.get(..len))
@@ -93,8 +95,8 @@ fn pax_size<S: ReadAt>(src: &S, kind: u8, header: &[u8; BLOCK]) -> Result<u64, S
             }
         }
     }
-    src.read_exact_at(SECOND_HEADER, &mut block)?;
-    Ok(size_field(&block, SECOND_HEADER)?)
+    src.read_exact_at(SECOND_HEADER, block)?;
+    Ok(size_field(block, SECOND_HEADER)?)
 }
 
 /// Value of the last `size` record in a list of `"<length> <key>=<value>\n"` records.
@@ -177,32 +179,27 @@ fn number(digits: &[u8], radix: u32) -> Option<u64> {
 /// The blocks before a payload of `size` bytes: the pax form, as upstream's tools write it.
 ///
 /// After the payload come zeroes up to a whole block, and two blocks of zeroes.
-pub fn header(size: u64) -> [u8; HEADER_BYTES] {
-    let mut records = [0u8; BLOCK];
-    let len = put_pax_size(&mut records, size);
+// Inlined, so that the modules, which write no layers, have no code of it.
+#[inline]
+pub fn header(size: u64) -> [[u8; BLOCK]; HEADER_BYTES / BLOCK] {
+    let mut header = [[0u8; BLOCK]; HEADER_BYTES / BLOCK];
+    let [pax, records, member] = &mut header;
+    let len = put_pax_size(records, size);
 
-    let mut pax = [0u8; BLOCK];
-    put(&mut pax, NAME, b"overlaybd.pax");
-    put_octal(&mut pax, SIZE, len);
-    finish_header(&mut pax, b'x');
+    put(pax, NAME, b"overlaybd.pax");
+    put_octal(pax, SIZE, len);
+    finish_header(pax, b'x');
 
-    let mut member = [0u8; BLOCK];
-    put(&mut member, NAME, b"overlaybd.commit");
-    put_octal(&mut member, MODE, 0o100_644);
-    put_octal(&mut member, OWNER, 0);
-    put_octal(&mut member, GROUP, 0);
+    put(member, NAME, b"overlaybd.commit");
+    put_octal(member, MODE, 0o100_644);
+    put_octal(member, OWNER, 0);
+    put_octal(member, GROUP, 0);
     // Upstream's tools leave a 0 here; a size that fits helps programs that do not know pax.
-    put_octal(&mut member, SIZE, if size >> 33 == 0 { size } else { 0 });
-    put_octal(&mut member, TIME, 0);
-    put(&mut member, OWNER_NAME, b"root");
-    put(&mut member, GROUP_NAME, b"root");
-    finish_header(&mut member, b'0');
-
-    let mut header = [0u8; HEADER_BYTES];
-    let blocks = pax.iter().chain(&records).chain(&member);
-    for (to, from) in header.iter_mut().zip(blocks) {
-        *to = *from;
-    }
+    put_octal(member, SIZE, if size >> 33 == 0 { size } else { 0 });
+    put_octal(member, TIME, 0);
+    put(member, OWNER_NAME, b"root");
+    put(member, GROUP_NAME, b"root");
+    finish_header(member, b'0');
     header
 }
 

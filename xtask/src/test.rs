@@ -8,6 +8,7 @@
 
 mod audit;
 pub(crate) mod fixtures;
+mod frames;
 mod guest;
 mod host;
 mod lint;

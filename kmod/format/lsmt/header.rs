@@ -6,7 +6,7 @@ use super::super::error::{Error, Rule};
 use super::super::limits;
 use super::super::source::ReadAt;
 use zerocopy::little_endian::{U32, U64};
-use zerocopy::FromBytes as _;
+use zerocopy::{FromZeros as _, IntoBytes as _};
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// Bytes that header and trailer take in the file; the rest after [`Header`] is zero.
@@ -68,6 +68,11 @@ impl Header {
     pub fn has_magic(&self) -> bool {
         self.magic0 == MAGIC0 && self.magic1 == MAGIC1
     }
+
+    /// Reads the structure at byte `at` in place: kernel stacks are small. What it says is not checked.
+    fn load<S: ReadAt>(&mut self, src: &S, at: u64) -> Result<(), S::Error> {
+        src.read_exact_at(at, self.as_mut_bytes())
+    }
 }
 
 /// What a sealed layer says of itself.
@@ -91,11 +96,9 @@ pub(super) const VIRTUAL_SIZE_AT: u64 = 48;
 
 /// The structure at byte `at`; what it says is not checked.
 pub fn read_header<S: ReadAt>(src: &S, at: u64) -> Result<Header, S::Error> {
-    let mut bytes = [0u8; core::mem::size_of::<Header>()];
-    src.read_exact_at(at, &mut bytes)?;
-    // The length is the structure's own, so this cannot fail.
-    Ok(Header::read_from_bytes(&bytes)
-        .map_err(|_| Error::new(Rule::LsmtTooSmall, at, src.size()))?)
+    let mut header = Header::new_zeroed();
+    header.load(src, at)?;
+    Ok(header)
 }
 
 /// Checks header and trailer of a sealed layer and returns what the index needs.
@@ -107,6 +110,8 @@ pub fn probe<S: ReadAt>(src: &S) -> Result<Lsmt, S::Error> {
 ///
 /// A source that is too small and a trailer without magic leave nothing to go on with. After
 /// [`Rule::LsmtIndexLimit`] or [`Rule::LsmtIndexBounds`] the index is not to be read.
+// Not inlined: the headers shall not lie on the stack while others read.
+#[inline(never)]
 pub fn inspect<S: ReadAt>(
     src: &S,
     mut broken: impl FnMut(Error) -> Result<(), Error>,
@@ -118,7 +123,8 @@ pub fn inspect<S: ReadAt>(
         .filter(|&at| at >= HEADER_BYTES)
         .ok_or(Error::new(Rule::LsmtTooSmall, 0, size))?;
 
-    let header = read_header(src, 0)?;
+    let mut header = Header::new_zeroed();
+    header.load(src, 0)?;
     if !header.has_magic() {
         let word = u64::from(header_word(&header));
         broken(Error::new(Rule::LsmtHeaderMagic, 0, word))?;
@@ -132,7 +138,8 @@ pub fn inspect<S: ReadAt>(
         ))?;
     }
 
-    let trailer = read_header(src, trailer_at)?;
+    header.load(src, trailer_at)?;
+    let trailer = header;
     let at = |field: u64| trailer_at.saturating_add(field);
     if !trailer.has_magic() {
         return Err(Error::new(

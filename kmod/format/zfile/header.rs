@@ -7,7 +7,7 @@ use super::super::error::{Error, Rule};
 use super::super::limits;
 use super::super::source::ReadAt;
 use zerocopy::little_endian::{U32, U64};
-use zerocopy::{FromBytes as _, IntoBytes as _};
+use zerocopy::{FromZeros as _, IntoBytes as _};
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// Bytes of header and trailer.
@@ -89,9 +89,15 @@ impl Header {
 
     /// The digest that these 512 bytes should carry.
     pub fn expected_digest(&self, crc: &impl Checksum) -> u32 {
-        let mut copy = *self;
-        copy.digest = U32::ZERO;
-        crc.crc32c(SEED_METADATA, copy.as_bytes())
+        let bytes = self.as_bytes();
+        let field = self.digest.as_bytes().len();
+        let (before, rest) = bytes
+            .split_at_checked(DIGEST_AT as usize)
+            .unwrap_or_default();
+        let (_, after) = rest.split_at_checked(field).unwrap_or_default();
+        [before, U32::ZERO.as_bytes(), after]
+            .iter()
+            .fold(SEED_METADATA, |sum, piece| crc.crc32c(sum, piece))
     }
 
     /// Checks the digest of the structure at byte `at`, if its flags say that it has one.
@@ -108,11 +114,14 @@ impl Header {
 
     /// The structure at byte `at`; what it says is not checked.
     pub fn read<S: ReadAt>(src: &S, at: u64) -> Result<Self, S::Error> {
-        let mut bytes = [0u8; HEADER_BYTES as usize];
-        src.read_exact_at(at, &mut bytes)?;
-        // The length is the structure's own, so this cannot fail.
-        Ok(Self::read_from_bytes(&bytes)
-            .map_err(|_| Error::new(Rule::ZFileTooSmall, at, src.size()))?)
+        let mut header = Self::new_zeroed();
+        header.load(src, at)?;
+        Ok(header)
+    }
+
+    /// As [`Self::read`], but in place: kernel stacks are small.
+    fn load<S: ReadAt>(&mut self, src: &S, at: u64) -> Result<(), S::Error> {
+        src.read_exact_at(at, self.as_mut_bytes())
     }
 }
 
@@ -247,6 +256,8 @@ pub fn probe<S: ReadAt>(src: &S, crc: &impl Checksum) -> Result<Option<ZFile>, S
 }
 
 /// As [`probe`], but goes on after a wrong digest or flag where `broken` answers [`Ok`].
+// Not inlined: the header shall not lie on the stack while others read.
+#[inline(never)]
 pub fn inspect<S: ReadAt>(
     src: &S,
     crc: &impl Checksum,
@@ -256,7 +267,8 @@ pub fn inspect<S: ReadAt>(
     if size < HEADER_BYTES {
         return Ok(None);
     }
-    let header = Header::read(src, 0)?;
+    let mut header = Header::new_zeroed();
+    header.load(src, 0)?;
     let flags = header.flags.get();
     if !header.has_magic() || flags & FLAG_HEADER == 0 {
         return Ok(None);
@@ -274,7 +286,8 @@ pub fn inspect<S: ReadAt>(
         .checked_sub(HEADER_BYTES)
         .filter(|&at| at >= HEADER_BYTES)
         .ok_or(Error::new(Rule::ZFileTooSmall, 0, size))?;
-    let trailer = Header::read(src, trailer_at)?;
+    header.load(src, trailer_at)?;
+    let trailer = &header;
     if !trailer.has_magic() {
         return Err(Error::new(Rule::ZFileTrailerMagic, trailer_at, 0).into());
     }
@@ -284,7 +297,7 @@ pub fn inspect<S: ReadAt>(
         broken(Error::new(Rule::ZFileTrailerFlags, at, flags))?;
     }
     trailer.check_digest(crc, trailer_at).or_else(&mut broken)?;
-    Ok(Some(check(&trailer, trailer_at, trailer_at)?))
+    Ok(Some(check(trailer, trailer_at, trailer_at)?))
 }
 
 /// Checks the numbers of the structure in use, which stands at byte `at`; the jump table must end

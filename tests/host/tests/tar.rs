@@ -235,14 +235,13 @@ fn a_window_knows_its_place() {
 
 /// Checks the blocks that the core writes before a payload of `size` bytes.
 fn check_written(size: u64) {
-    let bytes = vbd_format::tar::header(size);
-    let (pax, rest) = bytes.split_at(512);
-    let (records, member) = rest.split_at(512);
+    let blocks = vbd_format::tar::header(size);
+    let [pax, records, member] = &blocks;
 
     let mut want = pax_record("size", &size.to_string());
     let pax_len = want.len() as u64;
     want.resize(512, 0);
-    assert_eq!(records, want);
+    assert_eq!(records[..], want);
     assert_eq!(pax[124..136], size_text(pax_len)[..]);
     assert_eq!((pax[156], member[156]), (b'x', b'0'));
     assert!(pax.starts_with(b"overlaybd.pax\0"));
@@ -265,7 +264,7 @@ fn check_written(size: u64) {
     };
     let file = Sparse {
         size: end,
-        pieces: vec![(0, bytes.to_vec())],
+        pieces: vec![(0, blocks.as_flattened().to_vec())],
     };
     let (wrapper, window) = unwrap(file).expect("accepted");
     assert_eq!(

@@ -39,7 +39,7 @@ impl Container {
         let mut out = Output::create(path, self.force)?;
         if self.tar {
             // The size is not known yet.
-            out.write(&tar::header(0))?;
+            out.write(tar::header(0).as_flattened())?;
         }
         let start = out.position();
         let inner = match self.compression {
@@ -61,7 +61,7 @@ impl Packer {
             let payload = out.position() - self.start;
             let end = payload.next_multiple_of(tar::BLOCK as u64) - payload;
             out.write(&ZEROES[..end as usize + 2 * tar::BLOCK])?;
-            out.overwrite(0, &tar::header(payload))?;
+            out.overwrite(0, tar::header(payload).as_flattened())?;
         }
         let size = out.position();
         out.commit()?;

@@ -30,8 +30,8 @@ const FIXES: &str = include_str!("../../kernel/uml-fixes.patch");
 pub(crate) enum Own {
     /// Locks, sleeping, objects, lists, bounds; fault injection. Quick enough for every run
     Light,
-    /// User-Mode Linux with KASAN and kmemleak, without the checks of locks: a program of the host,
-    /// quicker than any emulated machine
+    /// The same, and every access to memory (KASAN), as User-Mode Linux: a program of the host with one
+    /// processor, quicker than any emulated machine
     #[value(name = "uml")]
     UmlKasan,
     /// User-Mode Linux: a program of the host, for times
@@ -65,7 +65,7 @@ impl Own {
 
     /// Whether it watches the order of locks.
     pub(crate) fn checks_locks(self) -> bool {
-        self == Own::Light
+        matches!(self, Own::Light | Own::UmlKasan)
     }
 
     /// How many times longer than on the stock kernel things may take.

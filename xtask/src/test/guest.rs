@@ -10,7 +10,7 @@ mod checks;
 mod left_out;
 
 use super::steps::{Count, Step, Steps};
-use super::{fixtures, lint};
+use super::{fixtures, frames, lint};
 use crate::kit::Kit;
 use crate::run;
 use crate::vm::{self, program, Ended, Spec};
@@ -70,6 +70,10 @@ pub(super) fn suites(
         return Ok(Vec::new());
     };
     let module = lint::build_module(steps, kit)?;
+    // What kernels of our own check takes room that nobody has to do without.
+    if let (Some(module), None) = (&module, kit.own) {
+        frames::check(steps, kit, module)?;
+    }
     let mut files = Vec::new();
     let mut all = Vec::new();
     let programs = steps.step("build of the guest's programs", |step| {
@@ -119,7 +123,7 @@ pub(super) fn suites(
         }
         let allowed = if name == INJECTED { ALLOWED } else { &[] };
         let spec = Spec {
-            // Processors of User-Mode Linux wake each other so slowly that one gets further.
+            // The kernel under User-Mode Linux that checks itself has room for one.
             processors: if kit.is_uml() { 1 } else { 2 },
             share: Some(share),
             allowed: allowed.iter().map(ToString::to_string).collect(),
@@ -215,6 +219,9 @@ fn boot(step: &Step, kit: &Kit, spec: &Spec, text: &str, results: Results) -> Re
     let report = vm.shut_down()?;
     let Output { results, .. } = output.into_inner();
     let mut count = results.finish(step);
+    if let Some((bytes, task)) = checks::least_stack(&report.console) {
+        println!("      of {task}'s stack {bytes} bytes were left, the least of all");
+    }
     if !left.is_empty() {
         println!("      what the kernel's own checks say at the end:");
         for line in &left {

@@ -38,8 +38,10 @@ pub(super) fn command(kit: &Kit, spec: &Spec, place: &Place, line: Line) -> Resu
     uml.arg(format!("initrd={}", place.initramfs().display()));
     uml.arg(format!("uml_dir={}", place.directory.display()));
     // Tracing every system call instead costs several times as much.
-    uml.arg("seccomp=on")
-        .arg(format!("ncpus={}", spec.processors));
+    uml.arg("seccomp=on");
+    if spec.processors > 1 {
+        uml.arg(format!("ncpus={}", spec.processors));
+    }
     uml.args([
         "con=null",
         "ssl=null",

@@ -54,7 +54,7 @@ fn written(size: u64) {
     };
     let source = Sparse {
         size: file_size,
-        pieces: vec![(0, header(size).to_vec())],
+        pieces: vec![(0, header(size).as_flattened().to_vec())],
     };
     let (_, window) = unwrap(source).expect("a wrapper of ours");
     // A size of 0 is found in the second header, where there is one, too.

@@ -24,6 +24,17 @@ const LEAKS: &str = "\
     if echo scan >$leaks; then sleep 6; echo scan >$leaks; cat $leaks; \
     else echo 'the search for leaks is off'; fi";
 
+/// Whose kernel stack came nearest to its end, and how many bytes of it were left: what a kernel says that
+/// looks at each stack when its task ends (`CONFIG_DEBUG_STACK_USAGE`).
+pub(super) fn least_stack(console: &str) -> Option<(u64, &str)> {
+    let said = console.lines().filter_map(|line| {
+        let (task, rest) = line.split_once(" used greatest stack depth: ")?;
+        let bytes = rest.trim_end().strip_suffix(" bytes left")?.parse().ok()?;
+        Some((bytes, task.rsplit_once("] ").map_or(task, |(_, task)| task)))
+    });
+    said.min_by_key(|(bytes, _)| *bytes)
+}
+
 /// Lines about what is wrong at the end; none if all is well. A guest that was lost says nothing
 /// here: that counts elsewhere.
 pub(super) fn left(vm: &mut Vm, kernel: Own) -> Result<Vec<String>> {
@@ -37,4 +48,18 @@ pub(super) fn left(vm: &mut Vm, kernel: Own) -> Result<Vec<String>> {
         Ended::Lost(_) => Vec::new(),
         Ended::Status(_) => lines.collect(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_deepest_stack_is_told() {
+        let console = "[    2.3] blockdev (45) used greatest stack depth: 11624 bytes left\r\n\
+                       [   99.8] vbd-guest (41) used greatest stack depth: 1888 bytes left\r\n\
+                       [  100.1] vbd: layer 1: CRC of block 7 is wrong\r\n";
+        assert_eq!(least_stack(console), Some((1888, "vbd-guest (41)")));
+        assert_eq!(least_stack("[    0.0] Linux version 7.2.12\n"), None);
+    }
 }
