@@ -156,6 +156,7 @@ const FIRST_NUMBERS: usize = 64;
 impl Host {
     /// No devices yet. `inline` says whether submitters may serve reads themselves, `cache_bytes` how
     /// many bytes of decoded blocks may be kept.
+    // Not inlined: what it takes of the stack is given back before layers are read.
     #[inline(never)]
     pub(crate) fn new(inline: bool, cache_bytes: u64) -> Result<Arc<Self>> {
         let cache = match cache_bytes {

@@ -38,8 +38,7 @@ impl Layer {
     ///
     /// `records_below` is the number of records that the layers opened so far have; `buf`, of
     /// [`METADATA_CHUNK`] bytes, is for metadata on their way.
-    ///
-    /// Not inlined, as what it calls: file systems need what is left of the stack while they read.
+    // Not inlined: what it takes of the stack is not needed once all layers are open.
     #[inline(never)]
     pub(crate) fn open(
         number: u8,
@@ -79,6 +78,7 @@ impl Layer {
     }
 
     /// Finds out about the wrappers of a layer.
+    // Not inlined: what it takes of the stack is given back before the index is read.
     #[inline(never)]
     fn unwrap(
         number: u8,

@@ -115,6 +115,7 @@ fn parameter<T: Copy>(value: impl Borrow<T>) -> T {
 }
 
 /// Attaches what `backfile=`, `size=` and `verify=` describe.
+// Not inlined: what it takes of the stack is not needed by those that init calls besides.
 #[inline(never)]
 fn attach_parameters(host: &Arc<Host>, backfile: &[u8]) -> Result<Device, AttachError> {
     let verify = match parameter::<u8>(module_parameters::verify.value()) {

@@ -165,6 +165,7 @@ unsafe impl<D: Directory> Sync for Subsystem<D> {}
 
 impl<D: Directory> Subsystem<D> {
     /// Makes `/sys/kernel/config/<name>`. The top directory has no attributes of its own.
+    // Not inlined, so that the module's init takes little of the stack while it attaches.
     #[inline(never)]
     pub(crate) fn new(name: &CStr, directory: D) -> Result<Self> {
         let root = Root {
