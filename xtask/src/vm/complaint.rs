@@ -56,9 +56,11 @@ pub(crate) struct Complaint {
 }
 
 impl Complaint {
-    /// Whether the kernel says that something does not go on.
+    /// Whether the kernel says that something does not go on. After a panic it may run in a circle and not
+    /// end: so does User-Mode Linux as the first process of a namespace, which no signal can abort.
     pub(super) fn is_stuck(&self) -> bool {
         let signs = [
+            "Kernel panic",
             "blocked for more than",
             "lockup",
             "detected stall",
@@ -174,7 +176,7 @@ mod tests {
             assert_eq!(found.len(), 1, "{line}");
             assert_eq!(found[0].title, title);
             assert_eq!(found[0].excerpt, [line, "after"]);
-            let stuck = ["blocked for", "stall", "lockup"];
+            let stuck = ["blocked for", "stall", "lockup", "panic - "];
             assert_eq!(
                 found[0].is_stuck(),
                 stuck.iter().any(|sign| line.contains(sign))

@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 
 /// Silence after which a guest is taken for dead; it gives a sign of life every second.
 const SILENCE: Duration = Duration::from_secs(60);
+/// How often the console is looked at while the guest is silent.
+const LOOK: Duration = Duration::from_secs(1);
 /// Time that a guest has after its kernel said that something is stuck.
 const STUCK: Duration = Duration::from_secs(10);
 /// Time that a guest has to end by itself.
@@ -175,21 +177,27 @@ impl Vm {
 
     /// The next frame that is not just a sign of life, or why there is none.
     fn next(&mut self, limit: Instant) -> std::result::Result<(Kind, Vec<u8>), String> {
+        let silence = SILENCE * self.slowness;
+        let mut heard = Instant::now();
         loop {
             let left = limit.saturating_duration_since(Instant::now());
-            let silence = SILENCE * self.slowness;
-            match self.frames.recv_timeout(left.min(silence)) {
+            match self.frames.recv_timeout(left.min(LOOK)) {
                 Err(RecvTimeoutError::Disconnected) => return Err(self.last_words()),
                 // Output may come for ever, so the limit holds for it as well.
                 _ if limit <= Instant::now() => {
                     self.dump();
                     return Err("it did not end in time".into());
                 }
-                Err(RecvTimeoutError::Timeout) => {
+                Err(RecvTimeoutError::Timeout) if heard.elapsed() >= silence => {
                     self.dump();
                     return Err(format!("no sign of life for {} s", silence.as_secs()));
                 }
-                Ok((Kind::Heartbeat, _)) => self.watch()?,
+                // A kernel that is stuck may have said so as its last words.
+                Err(RecvTimeoutError::Timeout) => self.watch()?,
+                Ok((Kind::Heartbeat, _)) => {
+                    heard = Instant::now();
+                    self.watch()?;
+                }
                 Ok(frame) => return Ok(frame),
             }
         }
