@@ -63,12 +63,13 @@ fn taken(line: &str) -> Option<u64> {
     let words = line.trim_end().strip_suffix(",%rsp")?;
     let (before, number) = words.rsplit_once("$0x")?;
     let number = u64::from_str_radix(number, 16).ok()?;
-    let mnemonic = before.split_whitespace().next_back()?;
-    match mnemonic {
-        "sub" => Some(number),
-        "add" => Some(number.wrapping_neg()).filter(|&bytes| bytes < 1 << 32),
-        _ => None,
-    }
+    let bytes = match before.split_whitespace().next_back()? {
+        "sub" => number,
+        "add" => number.wrapping_neg(),
+        _ => return None,
+    };
+    // Else they are given back.
+    (bytes < 1 << 32).then_some(bytes)
 }
 
 #[cfg(test)]
@@ -91,6 +92,7 @@ vbd.ko:     file format elf64-x86-64
       40:\tadd    $0xffffffffffffff80,%rsp
       44:\tand    $0xfffffffffffffff0,%rsp
       48:\tsub    %rax,%rsp
+      49:\tsub    $0xffffffffffffff80,%rsp
       4c:\tsub    $0x10,%rax
 ";
         assert_eq!(
