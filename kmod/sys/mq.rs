@@ -151,7 +151,9 @@ impl<T: Operations> Completion<'_, T> {
     /// Ends a request that has failed: as an I/O error if it is one read, else read by read.
     ///
     /// The block layer joins neighbouring reads into one request; each of them is served again and
-    /// ends with its own result, which keeps an error to the read that it belongs to.
+    /// ends with its own result, which keeps an error to the read that it belongs to. The request ends
+    /// as a failure if one of them has failed: a driver that has stacked a request of its own on it
+    /// (request-based device-mapper) is told of failed bios, but goes by how the request ends.
     pub(crate) fn end_failed(self, mut serve: impl FnMut(&Request<'_, T>, Range<u64>) -> Result) {
         // SAFETY: Owned by the type invariant.
         let joined = unsafe {
@@ -162,6 +164,7 @@ impl<T: Operations> Completion<'_, T> {
             // Dropping the right to end it ends it so.
             return;
         }
+        let mut end = status(Ok(()));
         loop {
             // SAFETY: Owned by the type invariant; a request that has not ended has a bio, whose
             // remaining length stands in its iterator.
@@ -174,16 +177,18 @@ impl<T: Operations> Completion<'_, T> {
             };
             let start = self.request.range().start;
             let result = serve(&self.request, start..start.saturating_add(u64::from(len)));
+            let one = status(result);
+            if one != 0 {
+                end = one;
+            }
             // SAFETY: Owned by the type invariant; `len` is what the first bio has left.
-            let more = unsafe {
-                bindings::blk_update_request(self.request.rq.as_ptr(), status(result), len)
-            };
+            let more = unsafe { bindings::blk_update_request(self.request.rq.as_ptr(), one, len) };
             if !more {
                 break;
             }
         }
         // SAFETY: Owned by the type invariant, with no bio left, and given up here.
-        unsafe { bindings::__blk_mq_end_request(self.into_raw(), 0) };
+        unsafe { bindings::__blk_mq_end_request(self.into_raw(), end) };
     }
 }
 

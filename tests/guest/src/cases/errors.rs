@@ -8,6 +8,7 @@ pub(super) mod files;
 pub(super) mod joined;
 pub(super) mod metadata;
 pub(super) mod neighbours;
+pub(super) mod stacked;
 pub(super) mod storage;
 pub(super) mod truncation;
 

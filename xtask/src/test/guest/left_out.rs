@@ -22,7 +22,16 @@ const LEFT_OUT: &[Row] = &[
         Own::UmlKasan,
         "the processor of User-Mode Linux cannot be switched off",
     ),
+    (
+        "errors::requests_of_device_mapper",
+        Own::UmlKasan,
+        MULTIPATH,
+    ),
+    ("errors::requests_of_device_mapper", Own::Light, MULTIPATH),
 ];
+
+/// Its only target that stacks requests on requests.
+const MULTIPATH: &str = "that kernel has no multipath (xtask/kernel/base.config)";
 
 /// Takes those cases out of `all`, the names of all cases for that kernel; returns a line for each.
 pub(super) fn take_out(all: &mut Vec<String>, kernel: Option<Own>) -> Result<Vec<String>> {

@@ -17,6 +17,13 @@ impl Volume {
         Volume(name.to_string())
     }
 
+    /// One that cannot be written, over devices that cannot.
+    pub(crate) fn read_only(name: &str, table: &str) -> Volume {
+        assert!(crate::modules::probe(&["dm-mod"]), "modprobe dm-mod");
+        tool::run("dmsetup", &["create", name, "--readonly", "--table", table]);
+        Volume(name.to_string())
+    }
+
     /// Gives it another table, once what is under way has ended.
     pub(crate) fn change(&self, table: &str) {
         self.suspend();
