@@ -5,7 +5,7 @@
 use crate::backing::Backing;
 use crate::cache::BlockCache;
 use crate::codec::Codecs;
-use crate::device::Device;
+use crate::device::{Device, Looks, LOGICAL_BLOCK_SIZES};
 use crate::format::limits::{MAX_VIRTUAL_SIZE, SECTOR};
 use crate::pool::Pools;
 use crate::stack::{OpenError, Options, Stack};
@@ -185,8 +185,10 @@ impl Host {
         self: &Arc<Self>,
         sources: &[Arc<Source>],
         options: Options,
+        looks: Looks,
     ) -> Result<Device, AttachError> {
         check_size(options.size)?;
+        check_logical_block_size(looks.logical_block_size)?;
         let stats = Arc::new(Stats::new(), GFP_KERNEL).map_err(Error::from)?;
         let mut backings = KVec::with_capacity(sources.len(), GFP_KERNEL).map_err(Error::from)?;
         for source in sources {
@@ -203,11 +205,23 @@ impl Host {
             stats.clone(),
         )
         .map_err(|error| AttachError::unreadable(sources, &error))?;
+        let block_size = u64::from(looks.logical_block_size);
+        if stack.disk_bytes().checked_rem(block_size) != Some(0) {
+            return Err(AttachError::new(
+                EINVAL,
+                fmt!(
+                    "size {}: no multiple of the logical block size {}",
+                    stack.disk_bytes(),
+                    block_size
+                ),
+            ));
+        }
         let stack = Arc::new(stack, GFP_KERNEL).map_err(Error::from)?;
         let number = DiskNumber::new(self.clone())?;
         Ok(Device::new(
             number,
             stack,
+            looks,
             stats,
             self.pools.clone(),
             &self.debugfs,
@@ -224,6 +238,18 @@ pub(crate) fn check_size(size: u64) -> Result<(), AttachError> {
         ));
     }
     Ok(())
+}
+
+/// Refuses a logical block size that no disk can have.
+pub(crate) fn check_logical_block_size(bytes: u32) -> Result<(), AttachError> {
+    if LOGICAL_BLOCK_SIZES.contains(&bytes) {
+        return Ok(());
+    }
+    let [small, large] = LOGICAL_BLOCK_SIZES;
+    Err(AttachError::new(
+        EINVAL,
+        fmt!("logical_block_size {bytes}: must be {small} or {large}"),
+    ))
 }
 
 /// A disk's number, free again when this is dropped.

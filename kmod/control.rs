@@ -10,8 +10,8 @@
 
 mod layer;
 
-use crate::attach::{check_size, AttachError, Host, Source};
-use crate::device::Device;
+use crate::attach::{check_logical_block_size, check_size, AttachError, Host, Source};
+use crate::device::{Device, Looks};
 use crate::format::limits::MAX_LAYERS;
 use crate::stack::Options;
 use crate::sys::configfs::{Attribute, Directory, Hold};
@@ -82,6 +82,7 @@ struct Slot {
 
 struct Inner {
     options: Options,
+    looks: Looks,
     /// Layer directories by number, in no order.
     layers: KVec<(u8, Option<Arc<Source>>)>,
     device: Option<Device>,
@@ -130,6 +131,10 @@ impl Slot {
                 verify: true,
                 direct: false,
             },
+            looks: Looks {
+                logical_block_size: 512,
+                partscan: false,
+            },
             layers: KVec::new(),
             device: None,
             changing: false,
@@ -168,7 +173,8 @@ impl Slot {
         if inner.device.is_some() {
             return Ok(());
         }
-        let options = inner.settings()?.options;
+        let settings = inner.settings()?;
+        let (options, looks) = (settings.options, settings.looks);
         let sources = hold
             .take()
             .map_err(AttachError::from)
@@ -177,7 +183,7 @@ impl Slot {
         self.set_state(State::Attaching);
         drop(inner);
 
-        let attached = sources.and_then(|sources| self.host.attach(&sources, options));
+        let attached = sources.and_then(|sources| self.host.attach(&sources, options, looks));
 
         let mut inner = self.inner.lock();
         inner.changing = false;
@@ -263,6 +269,30 @@ impl Directory for DeviceDirectory {
             store: Some(|this, _, bytes| {
                 let direct = switch(bytes)?;
                 this.slot.inner.lock().settings()?.options.direct = direct;
+                Ok(())
+            }),
+        },
+        Attribute {
+            name: c"logical_block_size",
+            show: |this, text| {
+                let bytes = this.slot.inner.lock().looks.logical_block_size;
+                writeln!(text, "{bytes}")
+            },
+            store: Some(|this, _, bytes| {
+                let size = u32::try_from(number(bytes)?).map_err(|_| EINVAL)?;
+                check_logical_block_size(size).map_err(|error| error.errno)?;
+                this.slot.inner.lock().settings()?.looks.logical_block_size = size;
+                Ok(())
+            }),
+        },
+        Attribute {
+            name: c"partscan",
+            show: |this, text| {
+                writeln!(text, "{}", u8::from(this.slot.inner.lock().looks.partscan))
+            },
+            store: Some(|this, _, bytes| {
+                let partscan = switch(bytes)?;
+                this.slot.inner.lock().settings()?.looks.partscan = partscan;
                 Ok(())
             }),
         },

@@ -23,8 +23,20 @@ const QUEUE_DEPTH: u32 = 32;
 /// Largest request: 1 MiB, in sectors.
 const MAX_SECTORS: u32 = 2048;
 
-/// Bytes that reads come in best: a page.
+/// Bytes that reads come in best: a page, and the largest logical block.
 const PHYSICAL_BLOCK_SIZE: u32 = 4096;
+
+/// Logical block sizes that a disk can have, in bytes.
+pub(crate) const LOGICAL_BLOCK_SIZES: [u32; 2] = [512, 4096];
+
+/// What a disk looks like from outside.
+#[derive(Clone, Copy)]
+pub(crate) struct Looks {
+    /// Bytes of a logical block, one of [`LOGICAL_BLOCK_SIZES`].
+    pub(crate) logical_block_size: u32,
+    /// Whether the kernel looks for a partition table on it.
+    pub(crate) partscan: bool,
+}
 
 /// A disk that is there until this is dropped.
 pub(crate) struct Device {
@@ -41,6 +53,7 @@ impl Device {
     pub(crate) fn new(
         number: DiskNumber,
         stack: Arc<Stack>,
+        looks: Looks,
         stats: Arc<Stats>,
         pools: Arc<Pools>,
         root: &Dir,
@@ -48,9 +61,11 @@ impl Device {
         let name = CString::try_from_fmt(fmt!("vbd{number}"))?;
         let limits = Limits {
             capacity: stack.disk_bytes() / SECTOR,
+            logical_block_size: looks.logical_block_size,
             physical_block_size: PHYSICAL_BLOCK_SIZE,
             optimal_size: OPTIMAL_BYTES as u32,
             max_sectors: MAX_SECTORS,
+            partscan: looks.partscan,
         };
         let tags = TagSet::new(QUEUE_DEPTH)?;
         let disk = GenDisk::new(&name, &limits, tags, Queue::new(stack.clone(), pools)?)?;

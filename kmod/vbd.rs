@@ -51,7 +51,7 @@ mod sys {
 use attach::{AttachError, Host, Source};
 use control::Devices;
 use core::borrow::Borrow;
-use device::Device;
+use device::{Device, Looks};
 use format::limits::MAX_LAYERS;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -72,6 +72,14 @@ module! {
         verify: u8 {
             default: 1,
             description: "verify block checksums: 1 or 0",
+        },
+        partscan: u8 {
+            default: 1,
+            description: "look for partitions on /dev/vbd0: 1 or 0",
+        },
+        logical_block_size: u32 {
+            default: 512,
+            description: "bytes of a logical block of /dev/vbd0: 512 or 4096",
         },
         cache_mb: u16 {
             default: 32,
@@ -114,24 +122,18 @@ fn parameter<T: Copy>(value: impl Borrow<T>) -> T {
     *value.borrow()
 }
 
-/// Attaches what `backfile=`, `size=` and `verify=` describe.
+/// Attaches what `backfile=` and the parameters of `/dev/vbd0` describe.
 // Not inlined: what it takes of the stack is not needed by those that init calls besides.
 #[inline(never)]
 fn attach_parameters(host: &Arc<Host>, backfile: &[u8]) -> Result<Device, AttachError> {
-    let verify = match parameter::<u8>(module_parameters::verify.value()) {
-        0 => false,
-        1 => true,
-        other => {
-            return Err(AttachError::new(
-                EINVAL,
-                fmt!("verify={other}: must be 0 or 1"),
-            ))
-        }
-    };
     let options = Options {
         size: parameter(module_parameters::size.value()),
-        verify,
+        verify: switch("verify", parameter(module_parameters::verify.value()))?,
         direct: false,
+    };
+    let looks = Looks {
+        logical_block_size: parameter(module_parameters::logical_block_size.value()),
+        partscan: switch("partscan", parameter(module_parameters::partscan.value()))?,
     };
     let paths = || backfile.split(|&byte| byte == b',');
     let mut sources =
@@ -142,5 +144,17 @@ fn attach_parameters(host: &Arc<Host>, backfile: &[u8]) -> Result<Device, Attach
         let source = Arc::new(source, GFP_KERNEL).map_err(Error::from)?;
         sources.push(source, GFP_KERNEL).map_err(Error::from)?;
     }
-    host.attach(&sources, options)
+    host.attach(&sources, options, looks)
+}
+
+/// A parameter that is 0 or 1.
+fn switch(name: &str, value: u8) -> Result<bool, AttachError> {
+    match value {
+        0 => Ok(false),
+        1 => Ok(true),
+        other => Err(AttachError::new(
+            EINVAL,
+            fmt!("{name}={other}: must be 0 or 1"),
+        )),
+    }
 }

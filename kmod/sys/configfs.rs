@@ -23,14 +23,14 @@ use kernel::sync::atomic::{Atomic, Full, Relaxed};
 use kernel::types::Opaque;
 
 /// Attributes that a directory has at most.
-const MAX_ATTRIBUTES: usize = 9;
+const MAX_ATTRIBUTES: usize = 11;
 
 /// Bytes of the page that an attribute is shown in.
 const PAGE_SIZE: usize = bindings::PAGE_SIZE;
 
 /// A directory in configfs.
 pub(crate) trait Directory: Sized + Send + Sync + 'static {
-    /// The files in it, at most eight.
+    /// The files in it, at most [`MAX_ATTRIBUTES`].
     const ATTRIBUTES: &'static [Attribute<Self>];
 
     /// What `mkdir` in it makes.
@@ -283,6 +283,8 @@ impl<C: Container<Directory = D>, D: Directory> Table<C, D> {
         Self::attribute::<6>(),
         Self::attribute::<7>(),
         Self::attribute::<8>(),
+        Self::attribute::<9>(),
+        Self::attribute::<10>(),
     ];
 
     const ATTRIBUTE_LIST: &'static [*mut bindings::configfs_attribute; MAX_ATTRIBUTES + 1] = &{

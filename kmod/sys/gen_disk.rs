@@ -21,14 +21,19 @@ use kernel::types::ScopeGuard;
 
 /// What a disk can take.
 pub(crate) struct Limits {
-    /// Size in 512-byte sectors.
+    /// Size in 512-byte sectors, in whole logical blocks.
     pub(crate) capacity: u64,
+    /// Bytes that reads are whole multiples of: 512 or 4096.
+    pub(crate) logical_block_size: u32,
     /// Bytes that the disk reads well in one piece: its `physical_block_size`.
     pub(crate) physical_block_size: u32,
     /// Bytes of a read that keeps the driver busy best: its `io_opt`. Read-ahead is twice as much.
     pub(crate) optimal_size: u32,
     /// Largest request, in 512-byte sectors.
     pub(crate) max_sectors: u32,
+    /// Whether the kernel looks for a partition table. Without it, `BLKRRPART` is `EINVAL` and
+    /// `BLKPG` works, as with loop.
+    pub(crate) partscan: bool,
 }
 
 /// A disk that is there for everyone to open, until this is dropped.
@@ -50,7 +55,7 @@ unsafe impl<T: Operations> Send for GenDisk<T> {}
 unsafe impl<T: Operations> Sync for GenDisk<T> {}
 
 impl<T: Operations> GenDisk<T> {
-    /// Makes disk `name` and adds it: partitions are scanned before this returns, so the driver
+    /// Makes disk `name` and adds it: partitions may be scanned before this returns, so the driver
     /// must be ready to serve.
     pub(crate) fn new(name: &CStr, limits: &Limits, tags: TagSet<T>, driver: T) -> Result<Self> {
         let workers = WorkQueue::new(name)?;
@@ -64,7 +69,7 @@ impl<T: Operations> GenDisk<T> {
         )?;
 
         let mut lim: bindings::queue_limits = pin_init::zeroed();
-        lim.logical_block_size = 512;
+        lim.logical_block_size = limits.logical_block_size;
         lim.physical_block_size = limits.physical_block_size;
         lim.io_min = limits.physical_block_size;
         lim.io_opt = limits.optimal_size;
@@ -102,6 +107,9 @@ impl<T: Operations> GenDisk<T> {
                 c"%s".as_char_ptr(),
                 name.as_char_ptr(),
             ))?;
+            if !limits.partscan {
+                (*disk).state |= 1 << bindings::GD_SUPPRESS_PART_SCAN;
+            }
             bindings::set_capacity(disk, limits.capacity);
             bindings::set_disk_ro(disk, true);
             to_result(bindings::device_add_disk(

@@ -53,6 +53,7 @@ pub(crate) const THEMES: &[(&str, &[Case])] = &[
     ("corrupt", corrupt::BOMBS),
     ("control_attributes", control::attributes::CASES),
     ("control_direct", control::direct::CASES),
+    ("control_looks", control::looks::CASES),
     ("control_many", control::many::CASES),
     ("control_races", control::races::CASES),
     ("control_vbdctl", control::vbdctl::CASES),

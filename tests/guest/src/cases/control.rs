@@ -4,6 +4,7 @@
 
 pub(super) mod attributes;
 pub(super) mod direct;
+pub(super) mod looks;
 pub(super) mod many;
 pub(super) mod races;
 pub(super) mod vbdctl;

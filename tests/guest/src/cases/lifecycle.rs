@@ -126,6 +126,7 @@ fn attributes() {
         ("queue/write_zeroes_max_bytes", "0"),
         ("queue/write_cache", "write through"),
         ("queue/scheduler", "[none]"),
+        ("partscan", "1"),
     ] {
         let found = device::attribute(name);
         // The scheduler's line may list others, in brackets what is used.
@@ -212,6 +213,8 @@ fn modinfo() {
         ("parm", "backfile:"),
         ("parm", "size:"),
         ("parm", "verify:"),
+        ("parm", "partscan:"),
+        ("parm", "logical_block_size:"),
         (
             "vermagic",
             &*fs::read_to_string("/proc/sys/kernel/osrelease")

@@ -164,10 +164,20 @@ fn parameters() {
         let line = format!("size {size}: must be a multiple of 512 up to {largest}");
         refused(&format!("{good} size={size}"), Errno::INVAL, &line);
     }
-    for verify in [2, 3, 255] {
-        let line = format!("verify={verify}: must be 0 or 1");
-        refused(&format!("{good} verify={verify}"), Errno::INVAL, &line);
+    for switch in ["verify", "partscan"] {
+        for value in [2, 3, 255] {
+            let line = format!("{switch}={value}: must be 0 or 1");
+            refused(&format!("{good} {switch}={value}"), Errno::INVAL, &line);
+        }
     }
+    for bytes in [0, 1, 256, 513, 1024, 2048, 8192, u32::MAX] {
+        let line = format!("logical_block_size {bytes}: must be 512 or 4096");
+        let parameters = format!("{good} logical_block_size={bytes}");
+        refused(&parameters, Errno::INVAL, &line);
+    }
+    let line = "size 4608: no multiple of the logical block size 4096";
+    let parameters = format!("{good} size=4608 logical_block_size=4096");
+    refused(&parameters, Errno::INVAL, line);
     // The kernel itself refuses what is no number or does not fit.
     for (parameter, value) in [
         ("size", "abc"),
@@ -176,6 +186,8 @@ fn parameters() {
         ("verify", "yes"),
         ("verify", "256"),
         ("verify", "-1"),
+        ("partscan", "on"),
+        ("logical_block_size", "4k"),
     ] {
         let line = format!("`{value}' invalid for parameter `{parameter}'");
         refused(&format!("{good} {parameter}={value}"), Errno::INVAL, &line);

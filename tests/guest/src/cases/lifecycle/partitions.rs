@@ -2,6 +2,7 @@
 
 //! Partition tables in a stack become partitions of the device.
 
+use super::super::support::content::{put_mbr, Extent};
 use super::super::support::device::{self, Module, DEVICE};
 use super::super::support::scratch::Scratch;
 use super::super::support::{content, layers, read, tool};
@@ -11,25 +12,8 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-pub(in super::super) const CASES: &[Case] = crate::cases::cases![mbr, gpt, appears_with_a_layer];
-
-/// A partition by its first sector and its length in sectors.
-type Extent = (usize, usize);
-
-/// Writes an MBR with up to four partitions into the first sector of a disk.
-fn put_mbr(disk: &mut [u8], partitions: &[Extent]) {
-    for (number, (start, sectors)) in partitions.iter().enumerate() {
-        let entry = &mut disk[446 + number * 16..446 + number * 16 + 16];
-        entry.fill(0);
-        // Type 83, Linux.
-        entry[4] = 0x83;
-        entry[8..12].copy_from_slice(&u32::try_from(*start).unwrap().to_le_bytes());
-        entry[12..16].copy_from_slice(&u32::try_from(*sectors).unwrap().to_le_bytes());
-    }
-    let unused = 446 + partitions.len() * 16..510;
-    disk[unused].fill(0);
-    disk[510..512].copy_from_slice(&[0x55, 0xaa]);
-}
+pub(in super::super) const CASES: &[Case] =
+    crate::cases::cases![mbr, gpt, appears_with_a_layer, not_looked_for];
 
 /// Compares the partitions of the device, and that they are no less read-only than the disk.
 fn check(disk: &[u8], partitions: &[Extent]) {
@@ -94,5 +78,16 @@ fn appears_with_a_layer() {
     module.unload();
     let module = Module::stack(&layers, "");
     check(&above, &[(8, 100)]);
+    module.unload();
+}
+
+/// `partscan=0`: a table is bytes like all others.
+fn not_looked_for() {
+    let scratch = Scratch::new();
+    let mut disk = vec![0; 1 << 20];
+    put_mbr(&mut disk, &[(8, 100)]);
+    let layer = layers::create(&scratch, "layer", &disk, &[]);
+    let module = Module::stack(&[layer], "partscan=0");
+    check(&disk, &[]);
     module.unload();
 }

@@ -62,3 +62,21 @@ pub(crate) fn change(disk: &mut [u8], seed: u64, count: usize, most_sectors: u64
     }
     edges
 }
+
+/// A partition by its first sector and its length in sectors.
+pub(crate) type Extent = (usize, usize);
+
+/// Writes an MBR with up to four partitions into the first sector of a disk.
+pub(crate) fn put_mbr(disk: &mut [u8], partitions: &[Extent]) {
+    for (number, (start, sectors)) in partitions.iter().enumerate() {
+        let entry = &mut disk[446 + number * 16..446 + number * 16 + 16];
+        entry.fill(0);
+        // Type 83, Linux.
+        entry[4] = 0x83;
+        entry[8..12].copy_from_slice(&u32::try_from(*start).unwrap().to_le_bytes());
+        entry[12..16].copy_from_slice(&u32::try_from(*sectors).unwrap().to_le_bytes());
+    }
+    let unused = 446 + partitions.len() * 16..510;
+    disk[unused].fill(0);
+    disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+}

@@ -46,19 +46,17 @@ pub(super) fn links() {
     let module = Module::load("");
     let scratch = Scratch::new();
     let mut disk = content::disk(41, 1 << 20);
-    // An MBR with one partition, from sector 64 to the end.
-    disk[446..512].fill(0);
-    disk[450] = 0x83;
-    disk[454..458].copy_from_slice(&(START as u32).to_le_bytes());
     let sectors = disk.len() / 512 - START;
-    disk[458..462].copy_from_slice(&(sectors as u32).to_le_bytes());
-    disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+    content::put_mbr(&mut disk, &[(START, sectors)]);
     let layer = layers::create(&scratch, "layer", &disk, &["--format=lz4"]);
     let layer = layer.display().to_string();
 
     let udev = Udev::start();
     let node = done(&["attach", "--name=web", &layer]);
     let other = done(&["attach", "--name=other", &layer]);
+    for disk in [&node, &other] {
+        run("partx", &["--add", disk]);
+    }
     udev.settle();
     let by_name = |name: &str| Path::new("/dev/disk/by-vbd").join(name);
     for (name, disk) in [("web", &node), ("other", &other)] {
