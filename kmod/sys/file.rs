@@ -12,7 +12,11 @@ use kernel::fmt;
 use kernel::prelude::*;
 
 /// Which file a file is, in the words of `stat()`: equal for all names of one file, in any mount
-/// namespace, as long as the file is not changed. Shown as `<major>:<minor> <inode> <bytes>`.
+/// namespace, as long as the file is not changed.
+///
+/// Shown as `<major>:<minor> <inode> <bytes> <mtime> <ctime>`, times as seconds, a dot and nine digits.
+/// Anything but a regular file is shown without its times: those of a device's node are udev's, which
+/// touches it whenever it likes.
 #[derive(PartialEq, Eq)]
 pub(crate) struct Identity {
     dev: bindings::dev_t,
@@ -20,12 +24,19 @@ pub(crate) struct Identity {
     size: i64,
     /// When contents and attributes last changed: seconds and nanoseconds.
     changed: [(i64, u32); 2],
+    regular: bool,
 }
 
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (major, minor) = (self.dev >> MINOR_BITS, self.dev & ((1 << MINOR_BITS) - 1));
-        write!(f, "{major}:{minor} {} {}", self.ino, self.size)
+        write!(f, "{major}:{minor} {} {}", self.ino, self.size)?;
+        if self.regular {
+            for (seconds, nanoseconds) in self.changed {
+                write!(f, " {seconds}.{nanoseconds:09}")?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -194,6 +205,7 @@ impl File {
             ino: stat.ino,
             size: stat.size,
             changed: [stat.mtime, stat.ctime].map(|time| (time.tv_sec, time.tv_nsec as u32)),
+            regular: self.is_regular(),
         })
     }
 }

@@ -10,9 +10,11 @@ pub mod attach;
 pub mod detach;
 pub mod disk;
 pub mod holder;
+pub mod identity;
 pub mod saved;
 
 use crate::error::{Error, Result};
+use identity::Identity;
 use rustix::fs::{flock, FlockOperation};
 use rustix::io::Errno;
 use rustix::mount::{mount, MountFlags};
@@ -140,8 +142,8 @@ pub struct LayerEntry {
     pub number: u8,
     /// Path by which the file was given, or that it had when its descriptor was.
     pub path: PathBuf,
-    /// Which file it is: device, inode and bytes, as [`identity`] says them.
-    pub inode: String,
+    /// Which file it was then.
+    pub identity: Identity,
 }
 
 impl Slot {
@@ -187,7 +189,9 @@ impl Slot {
                 Ok(LayerEntry {
                     number,
                     path: OsString::from_vec(path).into(),
-                    inode: String::from_utf8_lossy(&read(&dir.join("inode"))?).into_owned(),
+                    identity: Identity::said(
+                        String::from_utf8_lossy(&read(&dir.join("inode"))?).into_owned(),
+                    ),
                 })
             });
             match entry {
@@ -305,16 +309,6 @@ impl Wait {
         self.pause = (self.pause * 2).min(LONG_PAUSE);
         true
     }
-}
-
-/// Device, inode and bytes of an open file, as the driver says them of a layer.
-pub fn identity(file: &File) -> io::Result<String> {
-    let stat = rustix::fs::fstat(file)?;
-    let (major, minor) = (
-        rustix::fs::major(stat.st_dev),
-        rustix::fs::minor(stat.st_dev),
-    );
-    Ok(format!("{major}:{minor} {} {}", stat.st_ino, stat.st_size))
 }
 
 /// Reads an attribute, without the end of its line: only the last one is not the value's.

@@ -2,7 +2,8 @@
 
 //! Attaching a stack: once, whoever asks for it how often.
 
-use super::{disk, identity, Control, LayerEntry, Slot, Wait};
+use super::identity::{Change, Identity};
+use super::{disk, Control, LayerEntry, Slot, Wait};
 use crate::error::{Error, Result};
 use signal_hook::consts::TERM_SIGNALS;
 use std::fs::{self, File};
@@ -41,7 +42,7 @@ impl Default for Options {
 struct Opened {
     path: PathBuf,
     file: File,
-    identity: String,
+    identity: Identity,
 }
 
 /// A stack that is to be attached: its files are open, so what their names mean is settled.
@@ -68,7 +69,7 @@ impl Stack {
             if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
                 return Err(Error::unfit(path, "is a directory"));
             }
-            let identity = identity(&file).map_err(Error::io(path, "cannot stat"))?;
+            let identity = Identity::of(&file).map_err(Error::io(path, "cannot stat"))?;
             layers.push(Opened {
                 path: path.clone(),
                 file,
@@ -78,7 +79,7 @@ impl Stack {
         Ok(Self { layers, options })
     }
 
-    /// A name for the stack: the same for the same files and options.
+    /// A name for the stack: the same for the same files, as long as they are not changed, and options.
     pub fn name(&self) -> String {
         let Options {
             size,
@@ -87,7 +88,8 @@ impl Stack {
         } = self.options;
         let mut text = format!("{size} {verify} {direct}");
         for layer in &self.layers {
-            text += &format!("\n{}", layer.identity);
+            text += "\n";
+            text += layer.identity.text();
         }
         let hash = XxHash3_128::oneshot(text.as_bytes());
         format!("stack-{:016x}", hash >> 64)
@@ -124,18 +126,25 @@ fn differing_layer(there: &[LayerEntry], wanted: &[Opened]) -> Option<String> {
         ));
     }
     for (there, wanted) in there.iter().zip(wanted) {
-        if there.inode == wanted.identity {
+        let Some(change) = there.identity.change(&wanted.identity) else {
             continue;
-        }
+        };
         let number = there.number;
         let path = there.path.display();
-        return Some(
-            if fs::canonicalize(&wanted.path).is_ok_and(|path| path == there.path) {
+        let same_path = || fs::canonicalize(&wanted.path).is_ok_and(|path| path == there.path);
+        return Some(match change {
+            Change::Replaced if same_path() => {
                 format!("layer {number} ({path}) was another file when it was attached")
-            } else {
+            }
+            Change::Replaced => {
                 format!("layer {number} is {path}, not {}", wanted.path.display())
-            },
-        );
+            }
+            Change::Written => format!("layer {number} ({path}) was written to since then"),
+            Change::Attributes => format!(
+                "layer {number} ({path}) got other names, owner or mode since then, or other bytes \
+                 with the old time"
+            ),
+        });
     }
     None
 }
@@ -266,7 +275,7 @@ mod tests {
         let file = File::open(path).unwrap();
         Opened {
             path: path.to_owned(),
-            identity: identity(&file).unwrap(),
+            identity: Identity::of(&file).unwrap(),
             file,
         }
     }
@@ -282,13 +291,13 @@ mod tests {
         let entry = |path: &Path| LayerEntry {
             number: 0,
             path: path.to_owned(),
-            inode: opened(path).identity,
+            identity: opened(path).identity,
         };
+        let alias = dir.path().join("alias");
+        fs::hard_link(&a, &alias).unwrap();
         let one = [entry(&a)];
         assert_eq!(differing_layer(&one, &[opened(&a)]), None);
         // Another name of the same file is the same layer.
-        let alias = dir.path().join("alias");
-        fs::hard_link(&a, &alias).unwrap();
         assert_eq!(differing_layer(&one, &[opened(&alias)]), None);
         assert_eq!(
             differing_layer(&one, &[opened(&b)]),
@@ -297,6 +306,14 @@ mod tests {
         assert_eq!(
             differing_layer(&one, &[opened(&a), opened(&b)]).as_deref(),
             Some("it has 1 layers, not 2")
+        );
+        fs::write(&a, "longer").unwrap();
+        assert_eq!(
+            differing_layer(&one, &[opened(&a)]),
+            Some(format!(
+                "layer 0 ({}) was written to since then",
+                a.display()
+            ))
         );
         fs::rename(&b, &a).unwrap();
         assert_eq!(

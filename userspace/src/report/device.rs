@@ -41,7 +41,8 @@
 mod text;
 
 use crate::control::holder::{self, Holder};
-use crate::control::{disk, identity, is_gone, Control, LayerEntry, Slot};
+use crate::control::identity::{Change, Identity};
+use crate::control::{disk, is_gone, Control, LayerEntry, Slot};
 use crate::error::{Error, Result};
 use crate::image::Layer;
 use serde::Serialize;
@@ -247,13 +248,32 @@ impl LayerState {
             }
             Ok(file) => file,
         };
-        match (identity(&file), file.metadata()) {
-            (Ok(identity), Ok(metadata)) if identity == entry.inode => {
-                state.file_size = Some(metadata.len());
-                state.present_bytes = Some(metadata.blocks() * 512);
+        let (now, metadata) = match Identity::of(&file).and_then(|now| Ok((now, file.metadata()?)))
+        {
+            Err(error) => {
+                state.problem = Some(format!("cannot be looked at: {error}"));
+                return state;
             }
-            _ => state.problem = Some("another file has the path now".to_owned()),
+            Ok(found) => found,
+        };
+        let change = entry.identity.change(&now);
+        if change != Some(Change::Replaced) {
+            state.file_size = Some(metadata.len());
+            state.present_bytes = Some(metadata.blocks() * 512);
         }
+        state.problem = change.map(|change| {
+            match change {
+                Change::Replaced => "another file has the path now",
+                Change::Written => {
+                    "was written to since it was attached: what the disk shows of it is undefined"
+                }
+                Change::Attributes => {
+                    "got other names, owner or mode since it was attached, or other bytes with the \
+                     old time"
+                }
+            }
+            .to_owned()
+        });
         state
     }
 

@@ -31,6 +31,7 @@ cases! {
     errors_come_through: errors_come_through,
     json_fields: json_fields,
     replaced_layers: replaced_layers,
+    layers_that_were_written_to_are_other_layers: written_layers,
     another_mount_namespace: sources::another_mount_namespace,
     configurations: sources::configurations,
     saved_tables: sources::saved_tables,
@@ -75,6 +76,8 @@ fn attach_is_idempotent() {
     let module = Module::load("");
     let scratch = Scratch::new();
     let (disk, layers) = stack(&scratch, 1 << 20);
+    let alias = scratch.join("alias");
+    fs::hard_link(&layers[0], &alias).unwrap();
     let attach = |options: &[&str]| {
         words(&[&["attach", "--name=web"], options].concat(), &layers)
             .into_iter()
@@ -89,8 +92,6 @@ fn attach_is_idempotent() {
     assert_eq!(run(&[]), node, "the same again");
     assert_eq!(run(&["--verify=1"]), node, "the default spelt out");
     // The same files under other names are the same stack.
-    let alias = scratch.join("alias");
-    fs::hard_link(&layers[0], &alias).unwrap();
     let other = [alias, layers[1].clone()];
     assert_eq!(done(&words(&["attach", "--name=web"], &other)), node);
     read::check(&open, &disk, 0, 4096);
@@ -325,5 +326,44 @@ fn replaced_layers() {
     assert!(problem.contains("No such file"), "{problem}");
     read::check_all(&node, &disk);
     done(&["detach", "web"]);
+    module.unload();
+}
+
+/// Attaching twice is attaching once only as long as the files hold the same: the driver keeps the
+/// index that it has read.
+fn written_layers() {
+    let module = Module::load("");
+    let scratch = Scratch::new();
+    let (_, layers) = stack(&scratch, 1 << 20);
+    let path = layers[1].display();
+    let node = done(&words(&["attach", "--name=web"], &layers));
+    let before = fs::metadata(&layers[1]).unwrap();
+    let mut bytes = fs::read(&layers[1]).unwrap();
+    bytes[1000] ^= 1;
+    let refused = |words_of_it: &str, problem: &str| {
+        let said = fails(&words(&["attach", "--name=web"], &layers));
+        let begin = format!("web: is attached as another stack: layer 1 ({path}) {words_of_it}");
+        assert!(said.starts_with(&begin), "{said}");
+        let found = status("web");
+        assert_eq!(found["layers"][0]["problem"], Value::Null);
+        let told = found["layers"][1]["problem"].as_str().unwrap_or_default();
+        assert!(told.starts_with(problem), "{told}");
+        assert_eq!(found["device"], json!(node), "it stays attached");
+    };
+    // As many bytes as before, in place.
+    fs::write(&layers[1], &bytes).unwrap();
+    refused("was written to since then", "was written to since");
+    // The time that says so can be set back, the other one cannot.
+    let file = fs::File::options().write(true).open(&layers[1]).unwrap();
+    file.set_modified(before.modified().unwrap()).unwrap();
+    refused("got other names, owner or mode", "got other names");
+    done(&["detach", "web"]);
+    // Nothing was wrong with the files as they are when they are attached.
+    bytes[1000] ^= 1;
+    fs::write(&layers[1], &bytes).unwrap();
+    let node = done(&words(&["attach", "--name=web"], &layers));
+    assert_eq!(done(&words(&["attach", "--name=web"], &layers)), node);
+    done(&["detach", "web"]);
+    assert_nothing_left();
     module.unload();
 }

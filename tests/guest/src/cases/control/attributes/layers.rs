@@ -171,7 +171,15 @@ pub(super) fn a_descriptor_shows_its_file() {
             .unwrap();
         let stat = file.metadata().unwrap();
         let (major, minor) = (rustix::fs::major(stat.dev()), rustix::fs::minor(stat.dev()));
-        let inode = format!("{major}:{minor} {} {}", stat.ino(), stat.len());
+        let inode = format!(
+            "{major}:{minor} {} {} {}.{:09} {}.{:09}",
+            stat.ino(),
+            stat.len(),
+            stat.mtime(),
+            stat.mtime_nsec(),
+            stat.ctime(),
+            stat.ctime_nsec()
+        );
         assert_eq!(dir.get(&format!("{number}/inode")), inode);
         let path = layer.display().to_string();
         assert_eq!(dir.get(&format!("{number}/path")), path);
