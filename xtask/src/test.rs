@@ -10,6 +10,7 @@ mod audit;
 pub(crate) mod fixtures;
 mod frames;
 mod guest;
+mod hangs;
 mod host;
 mod lint;
 mod range;
@@ -95,6 +96,10 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
             let name = suite.name;
             let run = move |step: &Step| suite.run(step, kit, args.verbose);
             works.push((name, Box::new(run)));
+        }
+        if let (Some(kit), true) = (kit.as_ref(), hangs::is_wanted(&args.cases)) {
+            let run = move |step: &Step| hangs::run(step, kit);
+            works.push((hangs::NAME, Box::new(run)));
         }
     }
     if host {

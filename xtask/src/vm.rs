@@ -19,6 +19,7 @@ mod uml;
 #[path = "../../tests/guest/src/frame.rs"]
 mod frame;
 
+pub(crate) use complaint::is_sign as is_complaint;
 pub(crate) use initramfs::libraries;
 pub(crate) use session::{Ended, Report, Vm};
 pub(crate) use uml::MEMORY_MIB as UML_MEMORY_MIB;

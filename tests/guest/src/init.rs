@@ -3,7 +3,7 @@
 //! The first process: sets the machine up, runs what the host sends, and ends the machine.
 
 use crate::frame::{self, Kind};
-use crate::modules;
+use crate::{modules, stuck};
 use anyhow::{bail, Context, Result};
 use rustix::fs::{makedev, mknodat, FileType, Mode, CWD};
 use rustix::mount::{mount, MountFlags};
@@ -22,6 +22,8 @@ use std::time::{Duration, Instant};
 
 /// Pause between two signs of life.
 const HEARTBEAT: Duration = Duration::from_secs(1);
+/// Time after which a wait in the kernel is too long, unless the host says otherwise.
+const PATIENCE: Duration = Duration::from_secs(40);
 /// How long output is waited for that a command's left-over children may still hold open.
 const DRAIN: Duration = Duration::from_millis(300);
 
@@ -58,11 +60,14 @@ fn work() -> Result<()> {
     mount_one("configfs", "/sys/kernel/config")?;
     make_nodes()?;
     name_disks(value(&words, "vbd.disks="))?;
-    set_kernel("hung_task_timeout_secs", "40")?;
-    set_kernel("hung_task_check_interval_secs", "10")?;
     set_kernel("sysrq", "1")?;
     // The kernel's boot messages are kept off the console below this, for speed.
     set_kernel("printk", "7 4 1 7")?;
+    let patience = match value(&words, "vbd.patience=") {
+        Some(seconds) => Duration::from_secs(seconds.parse().context("vbd.patience=")?),
+        None => PATIENCE,
+    };
+    watch_for_hangs(patience)?;
     if words.contains(&"vbd.console") {
         return console();
     }
@@ -80,6 +85,16 @@ fn value<'a>(words: &[&'a str], name: &str) -> Option<&'a str> {
 fn set_kernel(name: &str, value: &str) -> Result<()> {
     let path = Path::new("/proc/sys/kernel").join(name);
     fs::write(&path, value).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Has the kernel and a thread of ours say what has waited for longer than `patience`.
+fn watch_for_hangs(patience: Duration) -> Result<()> {
+    let seconds = patience.as_secs().max(1);
+    set_kernel("hung_task_timeout_secs", &seconds.to_string())?;
+    let often = seconds.div_ceil(4);
+    set_kernel("hung_task_check_interval_secs", &often.to_string())?;
+    thread::spawn(move || stuck::watch(patience));
+    Ok(())
 }
 
 fn mount_all() -> Result<()> {

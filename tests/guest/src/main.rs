@@ -13,6 +13,7 @@ mod frame;
 mod init;
 mod leftovers;
 mod modules;
+mod stuck;
 
 use std::process::ExitCode;
 

@@ -5,11 +5,30 @@
 /// Lines of a console after a complaint that are shown with it.
 const EXCERPT: usize = 30;
 
-/// Words by which a kernel announces that something is wrong with itself.
+/// Words by which a kernel announces that something does not go on; those of the guest's first process, which
+/// looks for what the kernel leaves out, are the last.
+const STUCK: &[&str] = &[
+    "Kernel panic",
+    // Tasks that nothing can wake; the words after it differ with what they wait for, and with the kernel.
+    "INFO: task ",
+    "waiting for writeback completion for more than",
+    "refusing to freeze",
+    // Processors, and what they owe each other.
+    "soft lockup",
+    "hard LOCKUP",
+    "workqueue lockup",
+    "non-responsive CSD lock",
+    "detected stall",
+    "detected expedited stall",
+    "kthread starved for",
+    "kthread timer wakeup didn't happen",
+    "has not gone on for",
+];
+
+/// Words by which it announces that something is wrong with itself.
 const SIGNS: &[&str] = &[
     "BUG: ",
     "BUG at ",
-    "Kernel panic",
     "Oops: ",
     "ODEBUG: ",
     "Object already free",
@@ -21,8 +40,6 @@ const SIGNS: &[&str] = &[
     "------------[ cut here ]------------",
     "Invalid wait context",
     "bad unlock balance",
-    "blocked for more than",
-    "detected stall",
     "held lock freed",
     "inconsistent lock state",
     "irq lock inversion dependency",
@@ -35,9 +52,7 @@ const SIGNS: &[&str] = &[
     "refcount_t: ",
     "rust_kernel: panicked",
     "scheduling while atomic",
-    "self-detected stall",
     "sleeping function called from invalid context",
-    "starved for",
     "still has locks held",
     "suspected memory leak",
     "suspicious RCU usage",
@@ -59,15 +74,17 @@ impl Complaint {
     /// Whether the kernel says that something does not go on. After a panic it may run in a circle and not
     /// end: so does User-Mode Linux as the first process of a namespace, which no signal can abort.
     pub(super) fn is_stuck(&self) -> bool {
-        let signs = [
-            "Kernel panic",
-            "blocked for more than",
-            "lockup",
-            "detected stall",
-            "self-detected stall",
-        ];
-        signs.iter().any(|sign| self.title.contains(sign))
+        holds(&self.title, STUCK)
     }
+}
+
+/// Whether a line announces a complaint.
+pub(crate) fn is_sign(line: &str) -> bool {
+    holds(line, STUCK) || holds(line, SIGNS)
+}
+
+fn holds(line: &str, signs: &[&str]) -> bool {
+    signs.iter().any(|sign| line.contains(sign))
 }
 
 /// Finds the complaints in the text of a console. One report may hold several signs: those within
@@ -88,9 +105,8 @@ pub(crate) fn find(console: &str, allowed: &[String]) -> Vec<Complaint> {
             Some(next) if cut => next,
             _ => line,
         };
-        let is_sign = SIGNS.iter().any(|sign| line.contains(sign));
         let is_allowed = allowed.iter().any(|part| title.contains(part.as_str()));
-        if number < next || !is_sign || is_allowed {
+        if number < next || !is_sign(line) || is_allowed {
             continue;
         }
         let excerpt: Vec<String> = lines
@@ -148,6 +164,50 @@ mod tests {
                 "INFO: task sh:70 blocked for more than 60 seconds.",
             ),
             (
+                "[   65.0] INFO: task sh:70 blocked in I/O wait for more than 60 seconds.",
+                "INFO: task sh:70 blocked in I/O wait for more than 60 seconds.",
+            ),
+            (
+                "[   65.0] INFO: task sh:70 is blocked on a mutex likely owned by task cat:71.",
+                "INFO: task sh:70 is blocked on a mutex likely owned by task cat:71.",
+            ),
+            (
+                "[   65.0] INFO: The task sh:70 has been waiting for writeback completion for more than 41 seconds.",
+                "INFO: The task sh:70 has been waiting for writeback completion for more than 41 seconds.",
+            ),
+            (
+                "[   20.1] Freezing user space processes failed after 20.004 seconds (1 tasks refusing to freeze, wq_busy=0):",
+                "Freezing user space processes failed after 20.004 seconds (1 tasks refusing to freeze, wq_busy=0):",
+            ),
+            (
+                "[   10.2] watchdog: CPU1: Watchdog detected hard LOCKUP on cpu 0",
+                "watchdog: CPU1: Watchdog detected hard LOCKUP on cpu 0",
+            ),
+            (
+                "[   31.7] BUG: workqueue lockup - pool cpus=0 node=0 flags=0x0 nice=0 stuck for 31s!",
+                "BUG: workqueue lockup - pool cpus=0 node=0 flags=0x0 nice=0 stuck for 31s!",
+            ),
+            (
+                "[   31.7] csd: Detected non-responsive CSD lock (#1) on CPU#0, waiting 5000 ns for CPU#01 f+0x0(f).",
+                "csd: Detected non-responsive CSD lock (#1) on CPU#0, waiting 5000 ns for CPU#01 f+0x0(f).",
+            ),
+            (
+                "[   21.9] rcu: INFO: rcu_preempt detected expedited stalls on CPUs/tasks: { 1-...D }",
+                "rcu: INFO: rcu_preempt detected expedited stalls on CPUs/tasks: { 1-...D }",
+            ),
+            (
+                "[   21.9] rcu: rcu_preempt kthread starved for 5251 jiffies! g1 f0x0 RCU_GP_WAIT_FQS(5)",
+                "rcu: rcu_preempt kthread starved for 5251 jiffies! g1 f0x0 RCU_GP_WAIT_FQS(5)",
+            ),
+            (
+                "[   21.9] rcu: rcu_preempt kthread timer wakeup didn't happen for 5250 jiffies! g1 f0x0",
+                "rcu: rcu_preempt kthread timer wakeup didn't happen for 5250 jiffies! g1 f0x0",
+            ),
+            (
+                "[   51.0] vbd-guest: task cat:77 has not gone on for 41 s",
+                "vbd-guest: task cat:77 has not gone on for 41 s",
+            ),
+            (
                 "[   30.5] rcu: INFO: rcu_preempt self-detected stall on CPU",
                 "rcu: INFO: rcu_preempt self-detected stall on CPU",
             ),
@@ -176,11 +236,9 @@ mod tests {
             assert_eq!(found.len(), 1, "{line}");
             assert_eq!(found[0].title, title);
             assert_eq!(found[0].excerpt, [line, "after"]);
-            let stuck = ["blocked for", "stall", "lockup", "panic - "];
-            assert_eq!(
-                found[0].is_stuck(),
-                stuck.iter().any(|sign| line.contains(sign))
-            );
+            let goes_on = ["NULL pointer", "circular locking", "rust_kernel"];
+            let goes_on = goes_on.iter().any(|sign| line.contains(sign));
+            assert_eq!(found[0].is_stuck(), !goes_on, "{line}");
         }
     }
 
