@@ -5,11 +5,15 @@
 //! Each has a process of its own, so that a lane that panics or runs out of memory ends alone, and a
 //! log of its own in `target/ci`.
 
+use crate::fuzz;
+use crate::kit::{Kit, Own, Series};
 use crate::not_had::NotHad;
 use crate::test::steps::{Count, Step, Steps};
 use anyhow::{bail, Result};
 use std::collections::BTreeSet;
 use std::process::{Command, ExitCode};
+use std::thread;
+use std::time::{Duration, Instant};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -19,7 +23,14 @@ pub(crate) struct Args {
     /// Leave out a lane, such as one that has just been run by itself
     #[arg(long, value_name = "LANE")]
     except: Vec<String>,
+    /// Run no lane, but make what takes long and the lanes of the short form stand on: to be run at a
+    /// low priority beside the test command, which leaves processors idle now and then
+    #[arg(long, conflicts_with_all = ["full", "except"])]
+    prepare: bool,
 }
+
+/// Longest wait for the test command to make the stock kernel's kit, which is first in everybody's way.
+const STOCK_KIT: Duration = Duration::from_secs(1200);
 
 /// In which form a lane runs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -53,6 +64,10 @@ const LANES: &[(&str, Form, &[&str])] = &[
 
 /// `cargo xtask ci`.
 pub(crate) fn main(args: &Args) -> Result<ExitCode> {
+    if args.prepare {
+        prepare()?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let lanes = chosen(args.full, &args.except)?;
     let mut steps = Steps::new("ci")?;
     for (name, words) in lanes {
@@ -63,6 +78,18 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
         }
     }
     Ok(steps.finish())
+}
+
+/// Makes the fuzzers' program, and the kernel with KASAN. What cannot be made is told by the lane that needs
+/// it, which tries again.
+fn prepare() -> Result<()> {
+    let fuzzers = fuzz::prepare();
+    let limit = Instant::now() + STOCK_KIT;
+    while !Kit::is_there(Series::Kit)? && Instant::now() < limit {
+        thread::sleep(Duration::from_secs(1));
+    }
+    Kit::choose(Some(Own::UmlKasan))?;
+    fuzzers
 }
 
 /// Runs a lane. What was left out in it goes to `remarks`.

@@ -78,6 +78,11 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::from(u8::from(failures > 0)))
 }
 
+/// Builds the program with libFuzzer in it ahead of time.
+pub(crate) fn prepare() -> Result<()> {
+    Engine::build(&crate::checkout()?).map(|_| ())
+}
+
 /// Fuzzes one target; whether it found nothing.
 fn fuzz(args: &Args, top: &Path, tool: &Path, engine: &Engine, target: &Target) -> Result<bool> {
     let name = &target.name;

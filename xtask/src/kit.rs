@@ -187,6 +187,11 @@ impl Kit {
         Ok(kit)
     }
 
+    /// Whether a stock kernel's kit is there.
+    pub(crate) fn is_there(series: Series) -> Result<bool> {
+        Ok(Kit::find(&cache::directory()?, series)?.is_some())
+    }
+
     /// The toolchain root.
     pub(crate) fn root(&self) -> PathBuf {
         self.directory.join("root")

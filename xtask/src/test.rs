@@ -20,6 +20,7 @@ use crate::kit::Choice;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 use steps::{Count, Step, Steps, Work};
 
 #[derive(clap::Args)]
@@ -67,43 +68,56 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     let wanted = |kind| only.is_none_or(|only| only == kind);
     let logs = name.map_or(String::from("test"), |name| format!("test-{name}"));
     let mut steps = Steps::new(&logs)?;
-    if wanted(Kind::Lint) {
-        lint::workspace(&mut steps)?;
-    }
-    let needs_kit = wanted(Kind::Lint) || wanted(Kind::Vm);
-    let kit = if needs_kit {
-        let mut kit = None;
-        steps.step("kernel kit", |_| {
-            kit = Some(args.choice.kit()?);
+    // The kit is made of what is fetched, which leaves a processor idle; cargo works meanwhile.
+    let (kit, built) = (OnceLock::new(), OnceLock::new());
+    let mut works: Vec<(&str, Work<'_>)> = Vec::new();
+    if wanted(Kind::Lint) || wanted(Kind::Vm) {
+        let make = |_: &Step| {
+            let _ = kit.set(args.choice.kit()?);
             Ok(Count::default())
-        })?;
-        kit
-    } else {
-        None
-    };
+        };
+        works.push(("kernel kit", Box::new(make)));
+    }
     if wanted(Kind::Lint) {
-        lint::module(&mut steps, kit.as_ref())?;
-        range::check(&mut steps, kit.as_ref())?;
+        works.extend(lint::workspace());
+    }
+    if wanted(Kind::Vm) {
+        works.push(("build of the guest's programs", Box::new(guest::programs)));
+    }
+    if wanted(Kind::Host) {
+        let build = |step: &Step| {
+            let count = host::build(step)?;
+            let _ = built.set(());
+            Ok(count)
+        };
+        works.push(("build of the host tests", Box::new(build)));
+    }
+    steps.side_by_side(works)?;
+    let kit = kit.get();
+    if wanted(Kind::Lint) {
+        lint::module(&mut steps, kit)?;
+        range::check(&mut steps, kit)?;
     }
     // What takes long and needs nothing of each other runs side by side, the longest first.
     let mut works: Vec<(&str, Work<'_>)> = Vec::new();
     let nothing = tempfile::tempdir()?;
-    let host = wanted(Kind::Host) && host::build(&mut steps)?;
     if wanted(Kind::Vm) {
-        let suites = guest::suites(&mut steps, kit.as_ref(), args, nothing.path())?;
+        let suites = guest::suites(&mut steps, kit, args, nothing.path())?;
         for suite in suites {
-            let kit = kit.as_ref().context("suites without a kit")?;
+            let kit = kit.context("suites without a kit")?;
             let name = suite.name;
             let run = move |step: &Step| suite.run(step, kit, args.verbose);
             works.push((name, Box::new(run)));
         }
-        if let (Some(kit), true) = (kit.as_ref(), hangs::is_wanted(&args.cases)) {
+        if let (Some(kit), true) = (kit, hangs::is_wanted(&args.cases)) {
             let run = move |step: &Step| hangs::run(step, kit);
             works.push((hangs::NAME, Box::new(run)));
         }
     }
-    if host {
+    if built.get().is_some() {
         works.push(("host tests", Box::new(host::tests)));
+    } else if wanted(Kind::Host) {
+        steps.blocked("host tests", "their build");
     }
     steps.side_by_side(works)?;
     Ok(steps.finish())

@@ -22,16 +22,19 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// The boots and their themes, those first that take longest: they run side by side. The first one
-/// takes the themes that no other one names.
-const BOOTS: [(&str, &[&str]); 4] = [
+/// The boots and their themes, those first that take longest: they run side by side, and the more there are
+/// the less is one of them waited for at the end. The first one takes the themes that no other one names.
+const BOOTS: [(&str, &[&str]); 7] = [
     ("cases of all other themes", &[]),
+    (INJECTED, &["faults_injected"]),
     (FIXTURES, &["fixtures", "dm_fixtures"]),
     (
-        "cases of errors, damage, faults and lifecycle",
-        &["corrupt", "errors", "faults", "lifecycle"],
+        "cases of errors, faults and lifecycle",
+        &["errors", "faults", "lifecycle"],
     ),
-    (INJECTED, &["faults_injected"]),
+    ("cases of device-mapper", &["dm"]),
+    ("cases of reads and variants", &["reads", "variants"]),
+    ("cases of damage", &["corrupt"]),
 ];
 /// The boot whose cases make the kernel itself run out of memory.
 const INJECTED: &str = "cases of injected faults";
@@ -57,7 +60,15 @@ pub(super) struct Suite {
     module: Option<String>,
 }
 
-/// Builds what the guest needs, and says what is to be run in it. `nothing` is an empty directory
+/// Builds our programs for the guest, which takes no kit.
+pub(super) fn programs(_: &Step) -> Result<Count> {
+    for name in ["vbdctl", "vbd-guest"] {
+        program::build(name, name)?;
+    }
+    Ok(Count::default())
+}
+
+/// Builds what else the guest needs, and says what is to be run in it. `nothing` is an empty directory
 /// that outlives the suites.
 pub(super) fn suites(
     steps: &mut Steps,
@@ -76,7 +87,7 @@ pub(super) fn suites(
     }
     let mut files = Vec::new();
     let mut all = Vec::new();
-    let programs = steps.step("build of the guest's programs", |step| {
+    let ready = steps.step("files for the guest", |step| {
         if let Some(module) = &module {
             files.extend(stripped(step, kit, module)?);
         }
@@ -95,8 +106,8 @@ pub(super) fn suites(
         all = list.lines().map(str::to_string).collect();
         Ok(Count::default())
     })?;
-    if module.is_none() || !programs {
-        steps.blocked("virtual machine", "the module and the guest's programs");
+    if module.is_none() || !ready {
+        steps.blocked("virtual machine", "the module and the guest's files");
         return Ok(Vec::new());
     }
     let left_out = left_out::take_out(&mut all, kit.own)?;
@@ -282,13 +293,19 @@ mod tests {
             "lifecycle::d",
             "dm_fixtures::e",
             "faults_injected::f",
+            "dm::g",
+            "reads::h",
+            "corrupt::i",
         ];
         let boots = boots(all.map(str::to_string).to_vec());
         let found: Vec<_> = boots
             .iter()
             .map(|(name, cases)| (*name, cases.len()))
             .collect();
-        let expected = BOOTS.map(|(name, _)| name).into_iter().zip([1, 2, 2, 1]);
+        let expected = BOOTS
+            .map(|(name, _)| name)
+            .into_iter()
+            .zip([1, 1, 2, 2, 1, 1, 1]);
         let expected: Vec<_> = expected.collect();
         assert_eq!(found, expected);
     }

@@ -3,7 +3,7 @@
 //! The text of the sources: formatting, lints, and the project's own rules.
 
 use super::audit;
-use super::steps::{Count, Step, Steps};
+use super::steps::{Count, Step, Steps, Work};
 use crate::kit::Kit;
 use crate::module;
 use anyhow::{bail, Result};
@@ -11,33 +11,40 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// Everything about the cargo workspace, and the rules that hold for all of the tree.
-pub(super) fn workspace(steps: &mut Steps) -> Result<()> {
-    steps.step("rules of the sources (unsafe, licences)", |_| {
-        let findings = audit::tree(&crate::checkout()?)?;
-        for finding in &findings {
-            println!("      {finding}");
-        }
-        match findings.len() {
-            0 => Ok(Count::default()),
-            count => bail!("{count} places break a rule of the sources"),
-        }
-    })?;
-    steps.step("rustfmt", |step| {
-        component(step, "fmt", "rustfmt")?;
-        step.run(cargo()?.args(["fmt", "--all", "--check"]))?;
-        // The fuzzers' engine is a workspace of its own. It denies warnings when it is built.
-        let engine = ["--manifest-path", "tests/fuzz/engine/Cargo.toml"];
-        step.run(cargo()?.args(["fmt", "--check"]).args(engine))?;
-        Ok(Count::default())
-    })?;
-    steps.step("clippy", |step| {
-        component(step, "clippy", "clippy")?;
-        let mut clippy = cargo()?;
-        clippy.args(["clippy", "--locked", "--workspace", "--all-targets"]);
-        step.run(clippy.args(["--", "--deny", "warnings"]))?;
-        Ok(Count::default())
-    })?;
-    Ok(())
+pub(super) fn workspace() -> Vec<(&'static str, Work<'static>)> {
+    vec![
+        ("rules of the sources (unsafe, licences)", Box::new(rules)),
+        ("rustfmt", Box::new(rustfmt)),
+        ("clippy", Box::new(clippy)),
+    ]
+}
+
+fn rules(step: &Step) -> Result<Count> {
+    let findings = audit::tree(&crate::checkout()?)?;
+    for finding in &findings {
+        step.note(finding.to_string());
+    }
+    match findings.len() {
+        0 => Ok(Count::default()),
+        count => bail!("{count} places break a rule of the sources"),
+    }
+}
+
+fn rustfmt(step: &Step) -> Result<Count> {
+    component(step, "fmt", "rustfmt")?;
+    step.run(cargo()?.args(["fmt", "--all", "--check"]))?;
+    // The fuzzers' engine is a workspace of its own. It denies warnings when it is built.
+    let engine = ["--manifest-path", "tests/fuzz/engine/Cargo.toml"];
+    step.run(cargo()?.args(["fmt", "--check"]).args(engine))?;
+    Ok(Count::default())
+}
+
+fn clippy(step: &Step) -> Result<Count> {
+    component(step, "clippy", "clippy")?;
+    let mut clippy = cargo()?;
+    clippy.args(["clippy", "--locked", "--workspace", "--all-targets"]);
+    step.run(clippy.args(["--", "--deny", "warnings"]))?;
+    Ok(Count::default())
 }
 
 /// Formatting and lints of the modules, inside the kit.
