@@ -192,9 +192,7 @@ impl Host {
         let stats = Arc::new(Stats::new(), GFP_KERNEL).map_err(Error::from)?;
         let mut backings = KVec::with_capacity(sources.len(), GFP_KERNEL).map_err(Error::from)?;
         for source in sources {
-            let file = source.file.clone();
-            let size = file.size();
-            let backing = Backing::new(file, size).ok_or(EIO)?;
+            let backing = Backing::new(source.file.clone(), None).ok_or(EIO)?;
             backings.push(backing, GFP_KERNEL).map_err(Error::from)?;
         }
         let stack = Stack::open(

@@ -16,18 +16,24 @@ use kernel::sync::Arc;
 pub(crate) struct Backing {
     file: Arc<File>,
     size: u64,
+    /// Whether this is the size of what was written: not that of a whole device.
+    exact: bool,
     /// What places and lengths of reads past the page cache must be multiples of; [`None`] when all
     /// reads go through it.
     direct: Option<u64>,
 }
 
 impl Backing {
-    /// The first `size` bytes of a file or block device; [`None`] if it has fewer.
-    pub(crate) fn new(file: Arc<File>, size: u64) -> Option<Self> {
-        (size <= file.size()).then_some(Self {
-            file,
+    /// All of a file or block device; or its first `length` bytes, which are what was written: [`None`]
+    /// if it has fewer.
+    pub(crate) fn new(file: Arc<File>, length: Option<u64>) -> Option<Self> {
+        let all = file.size();
+        let size = length.unwrap_or(all);
+        (size <= all).then_some(Self {
             size,
+            exact: length.is_some() || file.is_regular(),
             direct: None,
+            file,
         })
     }
 
@@ -111,6 +117,10 @@ impl ReadAt for Backing {
 
     fn size(&self) -> u64 {
         self.size
+    }
+
+    fn is_exact(&self) -> bool {
+        self.exact
     }
 
     fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), Fault> {

@@ -199,6 +199,13 @@ impl ReadAt for Metadata<'_> {
         }
     }
 
+    fn is_exact(&self) -> bool {
+        match self.layer {
+            Layer::Plain(backing) => backing.is_exact(),
+            Layer::Compressed(_) => true,
+        }
+    }
+
     fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), Fault> {
         match self.layer {
             Layer::Plain(backing) => backing.read_exact_at(offset, buf),

@@ -146,7 +146,7 @@ impl<K: Kind> Target for StackTarget<K> {
                 .open(device)
                 .map_err(|errno| Refusal::new(errno, c"a device cannot be opened"))?;
             let file = Arc::new(file, GFP_KERNEL).map_err(Error::from)?;
-            let backing = Backing::new(file, bytes).ok_or(Refusal::new(
+            let backing = Backing::new(file, Some(bytes)).ok_or(Refusal::new(
                 EINVAL,
                 c"a device is smaller than its <bytes>",
             ))?;

@@ -128,6 +128,8 @@ rules! {
     ZFileTrailerMagic: "zfile", Corrupt, "no trailer magic at the end of the file (truncated?)";
     /// ZFile trailer flags.
     ZFileTrailerFlags: "zfile", Corrupt, "trailer flags must say sealed data file, not header";
+    /// ZFile with its numbers in a trailer that may be another one's.
+    ZFileTrailerUntied: "zfile", Unsupported, "numbers stand in the trailer, and at a device's end that may be another file's: give the length";
     /// Compression algorithm.
     ZFileAlgorithm: "zfile", Unsupported, "compression algorithm must be 1 (LZ4) or 2 (ZSTD)";
     /// Block size.
@@ -169,6 +171,10 @@ rules! {
     LsmtTrailerMagic: "lsmt", Corrupt, "no trailer magic at the end (truncated, or not sealed)";
     /// Trailer flags.
     LsmtTrailerFlags: "lsmt", Corrupt, "trailer flags must say sealed data file, not header";
+    /// Trailer of another layer.
+    LsmtTrailerUuid: "lsmt", Corrupt, "trailer is another layer's: its uuid is not the header's";
+    /// Trailer that may be another layer's.
+    LsmtTrailerUntied: "lsmt", Unsupported, "no uuid ties the trailer to the header, and at a device's end it may be another layer's: give the length";
     /// Index record count over the limit.
     LsmtIndexLimit: "lsmt", TooLarge, "number of index records is beyond the limit";
     /// Index leaves the area before the trailer.

@@ -7,6 +7,10 @@
 /// Bytes in a sector, the unit of LSMT records and of the block layer.
 pub const SECTOR: u64 = 512;
 
+/// Zeroes that may follow the trailer of a layer or ZFile, in bytes: what fills it up to whole sectors
+/// of a device, of 4096 bytes at most.
+pub const MAX_PADDING: u64 = 4095;
+
 /// Layers in a stack; the format keeps a layer number in one byte.
 pub const MAX_LAYERS: usize = 255;
 

@@ -29,6 +29,7 @@ pub mod limits;
 pub mod lsmt;
 pub mod source;
 pub mod tar;
+mod trailer;
 pub mod zfile;
 
 pub use self::checksum::Checksum;

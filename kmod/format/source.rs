@@ -12,6 +12,11 @@ pub trait ReadAt {
     /// Size in bytes.
     fn size(&self) -> u64;
 
+    /// Whether [`Self::size`] is the size of what was written, and not of the place it was written to.
+    ///
+    /// It is not for a whole block device: what lies at its end may be left from a larger layer.
+    fn is_exact(&self) -> bool;
+
     /// Fills all of `buf` from byte `offset`, or fails; never short.
     fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), Self::Error>;
 }
@@ -21,6 +26,10 @@ impl<S: ReadAt + ?Sized> ReadAt for &S {
 
     fn size(&self) -> u64 {
         (**self).size()
+    }
+
+    fn is_exact(&self) -> bool {
+        (**self).is_exact()
     }
 
     fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), Self::Error> {
@@ -34,16 +43,29 @@ pub struct Window<S> {
     inner: S,
     offset: u64,
     size: u64,
+    exact: bool,
 }
 
 impl<S: ReadAt> Window<S> {
-    /// `size` bytes of `inner` from byte `offset`; both must lie inside it.
+    /// All of `inner`.
+    pub fn whole(inner: S) -> Self {
+        Self {
+            offset: 0,
+            size: inner.size(),
+            exact: inner.is_exact(),
+            inner,
+        }
+    }
+
+    /// `size` bytes of `inner` from byte `offset`, as something says that is right; they must lie
+    /// inside it.
     pub fn new(inner: S, offset: u64, size: u64) -> Result<Self, Error> {
         match offset.checked_add(size) {
             Some(end) if end <= inner.size() => Ok(Self {
                 inner,
                 offset,
                 size,
+                exact: true,
             }),
             _ => Err(Error::new(Rule::WindowBounds, offset, size)),
         }
@@ -65,6 +87,10 @@ impl<S: ReadAt> ReadAt for Window<S> {
 
     fn size(&self) -> u64 {
         self.size
+    }
+
+    fn is_exact(&self) -> bool {
+        self.exact
     }
 
     fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), Self::Error> {

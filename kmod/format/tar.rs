@@ -54,11 +54,11 @@ pub fn unwrap<S: ReadAt>(src: S) -> Result<(Wrapper, Window<S>), S::Error> {
     let mut block = [0u8; BLOCK];
 
     if file_size < BLOCK as u64 {
-        return Ok((Wrapper::None, Window::new(src, 0, file_size)?));
+        return Ok((Wrapper::None, Window::whole(src)));
     }
     src.read_exact_at(0, &mut block)?;
     if !is_header(&block) {
-        return Ok((Wrapper::None, Window::new(src, 0, file_size)?));
+        return Ok((Wrapper::None, Window::whole(src)));
     }
 
     let (wrapper, offset, size) = match block.get(TYPE).copied() {

@@ -9,8 +9,8 @@ mod lz4;
 
 pub use self::block::{read_blocks, unpack, unpack_head, Codec, HeadCodec, Output, Run};
 pub use self::header::{
-    inspect, probe, Algorithm, Header, ZFile, FLAG_DATA_FILE, FLAG_DIGEST, FLAG_HEADER,
-    FLAG_OVERWRITTEN, FLAG_SEALED, HEADER_BYTES, MAGIC0, MAGIC1,
+    find_trailer, inspect, probe, Algorithm, Header, ZFile, FLAG_DATA_FILE, FLAG_DIGEST,
+    FLAG_HEADER, FLAG_OVERWRITTEN, FLAG_SEALED, HEADER_BYTES, MAGIC0, MAGIC1,
 };
 pub use self::jump::{
     check_length, load_jump_table, Filler, Group, JumpTable, Stored, GROUP_BLOCKS,

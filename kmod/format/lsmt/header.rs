@@ -5,6 +5,7 @@
 use super::super::error::{Error, Rule};
 use super::super::limits;
 use super::super::source::ReadAt;
+use super::super::trailer;
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromZeros as _, IntoBytes as _};
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -84,6 +85,8 @@ pub struct Lsmt {
     pub index_offset: u64,
     /// Records in the index, padding included.
     pub index_size: u64,
+    /// Byte at which the layer ends: behind the trailer, and before padding.
+    pub end: u64,
     /// The trailer, for those who show it to people.
     pub trailer: Header,
 }
@@ -93,6 +96,7 @@ pub(super) const FLAGS_AT: u64 = 28;
 pub(super) const INDEX_OFFSET_AT: u64 = 32;
 const INDEX_SIZE_AT: u64 = 40;
 pub(super) const VIRTUAL_SIZE_AT: u64 = 48;
+const UUID_AT: u64 = 56;
 
 /// The structure at byte `at`; what it says is not checked.
 pub fn read_header<S: ReadAt>(src: &S, at: u64) -> Result<Header, S::Error> {
@@ -118,7 +122,7 @@ pub fn inspect<S: ReadAt>(
 ) -> Result<Lsmt, S::Error> {
     let size = src.size();
     // Header and trailer never overlap: the smallest legal layer is both, with no data.
-    let trailer_at = size
+    let mut trailer_at = size
         .checked_sub(HEADER_BYTES)
         .filter(|&at| at >= HEADER_BYTES)
         .ok_or(Error::new(Rule::LsmtTooSmall, 0, size))?;
@@ -138,16 +142,20 @@ pub fn inspect<S: ReadAt>(
         ))?;
     }
 
+    let name = header.uuid;
+
     header.load(src, trailer_at)?;
+    if !header.has_magic() {
+        if let Some(at) = trailer::before_padding(src, &MAGIC0, HEADER_BYTES)? {
+            trailer_at = at;
+            header.load(src, at)?;
+        }
+    }
     let trailer = header;
     let at = |field: u64| trailer_at.saturating_add(field);
     if !trailer.has_magic() {
-        return Err(Error::new(
-            Rule::LsmtTrailerMagic,
-            trailer_at,
-            u64::from(header_word(&trailer)),
-        )
-        .into());
+        let word = u64::from(header_word(&trailer));
+        return Err(Error::new(Rule::LsmtTrailerMagic, trailer_at, word).into());
     }
     let flags = trailer.flags.get();
     if flags & (FLAG_HEADER | FLAG_DATA_FILE | FLAG_SEALED) != FLAG_DATA_FILE | FLAG_SEALED {
@@ -156,6 +164,11 @@ pub fn inspect<S: ReadAt>(
             at(FLAGS_AT),
             u64::from(flags),
         ))?;
+    }
+
+    if let Some(rule) = strangers(&name, &trailer.uuid, src.is_exact()) {
+        let word = u64::from(first_word(&trailer.uuid));
+        broken(Error::new(rule, at(UUID_AT), word))?;
     }
 
     let index_size = trailer.index_size.get();
@@ -193,13 +206,43 @@ pub fn inspect<S: ReadAt>(
         virtual_size,
         index_offset,
         index_size,
+        end: trailer_at.saturating_add(HEADER_BYTES),
         trailer,
+    })
+}
+
+/// The rule that is broken if a trailer with the uuid `trailer` is not one of a header with `header`.
+///
+/// A layer that was written over the front of a larger one has that one's trailer behind it. Writers
+/// put the layer's uuid at both ends. Where the source's end is not the layer's, that has to be so.
+fn strangers(header: &[u8; 37], trailer: &[u8; 37], exact: bool) -> Option<Rule> {
+    let named = is_uuid(header) && *header != UUID_NONE;
+    match (named, header == trailer) {
+        (true, true) => None,
+        (true, false) if is_uuid(trailer) => Some(Rule::LsmtTrailerUuid),
+        _ if exact => None,
+        _ => Some(Rule::LsmtTrailerUntied),
+    }
+}
+
+/// Whether a field holds hexadecimal digits in groups of 8, 4, 4, 4 and 12.
+fn is_uuid(field: &[u8; 37]) -> bool {
+    field.iter().enumerate().all(|(at, &byte)| match at {
+        8 | 13 | 18 | 23 => byte == b'-',
+        36 => byte == 0,
+        _ => byte.is_ascii_hexdigit(),
     })
 }
 
 /// The first four bytes, as a value to show where a magic was expected.
 pub(super) fn header_word(header: &Header) -> u32 {
-    match header.magic0 {
-        [a, b, c, d, ..] => u32::from_le_bytes([a, b, c, d]),
+    first_word(&header.magic0)
+}
+
+/// The first four bytes of a field, as a value to show.
+fn first_word(field: &[u8]) -> u32 {
+    match field {
+        [a, b, c, d, ..] => u32::from_le_bytes([*a, *b, *c, *d]),
+        _ => 0,
     }
 }

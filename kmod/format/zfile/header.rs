@@ -6,6 +6,7 @@ use super::super::checksum::{Checksum, BLOCK_CRC_BYTES, SEED_METADATA};
 use super::super::error::{Error, Rule};
 use super::super::limits;
 use super::super::source::ReadAt;
+use super::super::trailer;
 use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromZeros as _, IntoBytes as _};
 use zerocopy_derive::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -203,6 +204,9 @@ pub struct ZFile {
     pub index_crc: Option<u32>,
     /// Whether the numbers come from the header (overwritten) or from the trailer.
     pub from_header: bool,
+    /// Byte at which the file ends: behind its trailer, and before padding. With the numbers in the
+    /// header the trailer is not looked at, and may be missing or cut off.
+    pub end: u64,
 }
 
 impl ZFile {
@@ -282,22 +286,42 @@ pub fn inspect<S: ReadAt>(
     if flags & FLAG_DATA_FILE == 0 {
         broken(Error::new(Rule::ZFileHeaderFlags, FLAGS_AT, flags))?;
     }
-    let trailer_at = size
-        .checked_sub(HEADER_BYTES)
-        .filter(|&at| at >= HEADER_BYTES)
-        .ok_or(Error::new(Rule::ZFileTooSmall, 0, size))?;
+    let end = size.saturating_sub(HEADER_BYTES);
+    if end < HEADER_BYTES {
+        return Err(Error::new(Rule::ZFileTooSmall, 0, size).into());
+    }
+    let trailer_at = find_trailer(src)?.ok_or(Error::new(Rule::ZFileTrailerMagic, end, 0))?;
     header.load(src, trailer_at)?;
     let trailer = &header;
-    if !trailer.has_magic() {
-        return Err(Error::new(Rule::ZFileTrailerMagic, trailer_at, 0).into());
-    }
     let flags = trailer.flags.get();
     if flags & (FLAG_HEADER | FLAG_DATA_FILE | FLAG_SEALED) != FLAG_DATA_FILE | FLAG_SEALED {
         let at = trailer_at.saturating_add(FLAGS_AT);
         broken(Error::new(Rule::ZFileTrailerFlags, at, flags))?;
     }
+    if !src.is_exact() {
+        // Of a larger file that was here before, it would be as good.
+        broken(Error::new(Rule::ZFileTrailerUntied, trailer_at, size))?;
+    }
     trailer.check_digest(crc, trailer_at).or_else(&mut broken)?;
     Ok(Some(check(trailer, trailer_at, trailer_at)?))
+}
+
+/// The byte at which the trailer begins: at the end, or before padding; [`None`] if there is none.
+pub fn find_trailer<S: ReadAt>(src: &S) -> Result<Option<u64>, S::Error> {
+    let end = src.size().checked_sub(HEADER_BYTES);
+    let Some(end) = end.filter(|&end| end >= HEADER_BYTES) else {
+        return Ok(None);
+    };
+    let mut magic = [0; MAGIC0.len() + MAGIC1.len()];
+    src.read_exact_at(end, &mut magic)?;
+    if magic.starts_with(&MAGIC0) && magic.ends_with(&MAGIC1) {
+        return Ok(Some(end));
+    }
+    let Some(at) = trailer::before_padding(src, &MAGIC0, HEADER_BYTES)? else {
+        return Ok(None);
+    };
+    src.read_exact_at(at, &mut magic)?;
+    Ok(magic.ends_with(&MAGIC1).then_some(at))
 }
 
 /// Checks the numbers of the structure in use, which stands at byte `at`; the jump table must end
@@ -324,12 +348,14 @@ fn check(header: &Header, at: u64, limit: u64) -> Result<ZFile, Error> {
     }
     let blocks_offset = HEADER_BYTES.saturating_add(u64::from(header.dict_size.get()));
     let index_offset = header.index_offset.get();
-    let end = entries
+    let index_end = entries
         .checked_mul(4)
-        .and_then(|bytes| index_offset.checked_add(bytes));
-    if index_offset < blocks_offset || end.is_none_or(|end| end > limit) {
+        .and_then(|bytes| index_offset.checked_add(bytes))
+        .filter(|&end| end <= limit && index_offset >= blocks_offset);
+    let Some(index_end) = index_end else {
         return error(Rule::ZFileTableBounds, INDEX_OFFSET_AT, index_offset);
-    }
+    };
+    let from_header = header.flags.get() & FLAG_HEADER != 0;
 
     let zfile = ZFile {
         algorithm,
@@ -340,7 +366,11 @@ fn check(header: &Header, at: u64, limit: u64) -> Result<ZFile, Error> {
         index_offset,
         entries,
         index_crc: (header.flags.get() & FLAG_DIGEST != 0).then(|| header.index_crc.get()),
-        from_header: header.flags.get() & FLAG_HEADER != 0,
+        from_header,
+        end: match from_header {
+            true => index_end.saturating_add(HEADER_BYTES).min(limit),
+            false => at.saturating_add(HEADER_BYTES),
+        },
     };
     if entries < zfile.blocks() {
         return error(Rule::ZFileBlockCount, INDEX_SIZE_AT, entries);

@@ -109,6 +109,29 @@ pub fn open<F: AsRef<[u8]>>(files: &[F], chunk: usize) -> Outcome {
     }
 }
 
+/// Where the trailer of `len` bytes stands in the `size` bytes that `read` reads: at the end, or before up to
+/// 4095 zeroes. If nothing with that magic does, at the end.
+fn trailer(
+    size: usize,
+    len: usize,
+    magic: &[u8],
+    mut read: impl FnMut(usize, usize) -> Result<Vec<u8>, Stop>,
+) -> Result<usize, Stop> {
+    let last = size - len;
+    if read(last, magic.len())? == magic {
+        return Ok(last);
+    }
+    // The first eight bytes tell where; whether the rest of the magic is right is told then.
+    let first = last.saturating_sub(4095).max(len);
+    let bytes = read(first, last - first + 7)?;
+    let Some(place) = bytes.windows(8).rposition(|window| window == &magic[..8]) else {
+        return Ok(last);
+    };
+    let end = first + place + len;
+    let zero = read(end, size - end)?.iter().all(|&byte| byte == 0);
+    Ok(if zero { first + place } else { last })
+}
+
 /// The u32 at byte `at`.
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(bytes[at..at + 4].try_into().expect("4 bytes"))

@@ -16,6 +16,10 @@ impl ReadAt for Mem {
         self.0.len() as u64
     }
 
+    fn is_exact(&self) -> bool {
+        true
+    }
+
     fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), Error> {
         let end = offset.checked_add(buf.len() as u64);
         assert!(
@@ -46,6 +50,10 @@ impl ReadAt for Sparse {
         self.size
     }
 
+    fn is_exact(&self) -> bool {
+        true
+    }
+
     fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), Error> {
         let end = offset.checked_add(buf.len() as u64);
         assert!(
@@ -65,6 +73,26 @@ impl ReadAt for Sparse {
             }
         }
         Ok(())
+    }
+}
+
+/// A block device: what lies at its end may be left from something else.
+#[derive(Clone, Debug, Default)]
+pub struct Device(pub Mem);
+
+impl ReadAt for Device {
+    type Error = Error;
+
+    fn size(&self) -> u64 {
+        self.0.size()
+    }
+
+    fn is_exact(&self) -> bool {
+        false
+    }
+
+    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), Error> {
+        self.0.read_exact_at(offset, buf)
     }
 }
 
@@ -97,6 +125,10 @@ impl<S: ReadAt<Error = Error>> ReadAt for Failing<S> {
 
     fn size(&self) -> u64 {
         self.inner.size()
+    }
+
+    fn is_exact(&self) -> bool {
+        self.inner.is_exact()
     }
 
     fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), Failure> {

@@ -31,6 +31,13 @@ impl<S: ReadAt> ReadAt for Payload<S> {
         }
     }
 
+    fn is_exact(&self) -> bool {
+        match self {
+            Self::Plain(window) => window.is_exact(),
+            Self::Packed(..) => true,
+        }
+    }
+
     fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), S::Error> {
         let (window, zfile, groups) = match self {
             Self::Plain(window) => return window.read_exact_at(offset, buf),

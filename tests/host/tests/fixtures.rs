@@ -78,8 +78,10 @@ fn lsmt_facts(layer: &Layer<Mem>) -> Value {
         virtual_size,
         index_offset,
         index_size,
+        end,
         trailer,
     } = layer.lsmt;
+    assert_eq!(end, layer.payload.size());
     // The manifests count empty records, which the core drops.
     let mut index = vec![0; index_size as usize * 16];
     let read = layer.payload.read_exact_at(index_offset, &mut index);

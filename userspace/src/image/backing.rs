@@ -14,6 +14,8 @@ use vbd_format::ReadAt;
 pub struct Backing {
     file: File,
     size: u64,
+    /// Whether this is the size of what was written: not that of a whole device.
+    exact: bool,
 }
 
 impl Backing {
@@ -21,7 +23,11 @@ impl Backing {
     pub fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).map_err(Error::io(path, "cannot open"))?;
         let size = size_of(&file, path)?;
-        Ok(Self { file, size })
+        let exact = file
+            .metadata()
+            .map_err(Error::io(path, "cannot stat"))?
+            .is_file();
+        Ok(Self { file, size, exact })
     }
 
     /// Device and inode, which tell files apart; [`None`] if the system does not say.
@@ -37,7 +43,11 @@ impl Backing {
             let reason = format!("has {} bytes, fewer than {size}", whole.size);
             return Err(Error::unfit(path, reason));
         }
-        Ok(Self { size, ..whole })
+        Ok(Self {
+            size,
+            exact: true,
+            ..whole
+        })
     }
 }
 
@@ -46,6 +56,10 @@ impl ReadAt for Backing {
 
     fn size(&self) -> u64 {
         self.size
+    }
+
+    fn is_exact(&self) -> bool {
+        self.exact
     }
 
     fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadError> {

@@ -241,19 +241,24 @@ fn check_ends(
     if !zfile.from_header {
         return Ok(());
     }
-    let Some(at) = payload
-        .size()
-        .checked_sub(zfile::HEADER_BYTES)
-        .filter(|&at| at >= zfile.index_offset + 4 * zfile.entries)
-    else {
+    let table_end = zfile.index_offset + 4 * zfile.entries;
+    let fits = |at: &u64| *at >= table_end;
+    let last = payload.size().checked_sub(zfile::HEADER_BYTES);
+    let Some(last) = last.filter(fits) else {
         findings.extra(Extra::NoTrailer, "zfile", payload.size(), String::new());
         return Ok(());
     };
     let header = Header::read(payload, 0)?;
-    let trailer = Header::read(payload, at)?;
+    // It usually follows the table; otherwise it stands at the end.
+    let mut at = table_end;
+    let mut trailer = Header::read(payload, at)?;
     if !trailer.has_magic() {
-        findings.extra(Extra::NoTrailer, "zfile", at, String::new());
-        return Ok(());
+        let Some(found) = zfile::find_trailer(payload)?.filter(fits) else {
+            findings.extra(Extra::NoTrailer, "zfile", last, String::new());
+            return Ok(());
+        };
+        at = found;
+        trailer = Header::read(payload, at)?;
     }
     if let Err(error) = trailer.check_digest(&Crc, at) {
         findings.rule(error);

@@ -83,4 +83,11 @@ impl Sink for Packer {
             Inner::Packed(zfile) => zfile.position(),
         }
     }
+
+    fn amend(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        match &mut self.inner {
+            Inner::Plain(out) => out.overwrite(self.start + offset, bytes),
+            Inner::Packed(zfile) => zfile.amend(offset, bytes),
+        }
+    }
 }

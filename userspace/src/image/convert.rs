@@ -5,6 +5,7 @@
 use super::container::Container;
 use super::filesystem::{run, Scratch};
 use super::layer::Layer;
+use super::lsmt_writer::tie;
 use super::output::Sink as _;
 use super::parallel::in_order;
 use super::source::Source;
@@ -14,12 +15,13 @@ use std::io::Read as _;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::Command;
+use vbd_format::lsmt::UUID_NONE;
 
 /// Bytes that one task reads, a multiple of every block size.
 const PART: u64 = 512 * 1024;
 
-/// Puts the layer `source` into another container at `path`, byte for byte; returns the size of the
-/// new file.
+/// Puts the layer `source` into another container at `path`, byte for byte, but that the header gets the
+/// trailer's name if it has none and is not compressed; returns the size of the new file.
 ///
 /// `progress` is told the bytes of the LSMT file that are done.
 pub fn convert(
@@ -51,6 +53,10 @@ pub fn convert(
             Ok(ControlFlow::Continue(()))
         },
     )?;
+    // The header of a layer that was made compressed has no name.
+    if source.header_uuid()? == UUID_NONE {
+        tie(&mut packer, &source.lsmt.trailer.uuid)?;
+    }
     packer.finish()
 }
 

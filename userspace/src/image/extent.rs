@@ -9,7 +9,7 @@ use std::path::Path;
 use vbd_format::lsmt;
 use vbd_format::tar::{self, Wrapper};
 use vbd_format::zfile::{self, ZFile};
-use vbd_format::{ReadAt, Window};
+use vbd_format::{ReadAt, Rule};
 
 /// Zeroes after the content that are looked through, in bytes.
 const MOST_PADDING: u64 = 64 << 20;
@@ -17,12 +17,7 @@ const MOST_PADDING: u64 = 64 << 20;
 /// Bytes that are looked at in one go.
 const CHUNK: u64 = 64 * 1024;
 
-/// Bytes of a ZFile's trailer and of an entry of its jump table.
-const ZFILE_TRAILER: u64 = 512;
-const ZFILE_ENTRY: u64 = 4;
-
-/// Bytes of a layer's trailer, and what its place is a multiple of.
-const LSMT_TRAILER: u64 = 4096;
+/// What the members of a tar archive are padded to, in bytes.
 const SECTOR: u64 = 512;
 
 /// What lies at the start of a file or block device.
@@ -64,8 +59,7 @@ fn find_in(backing: &Backing) -> Result<Option<Extent>, ReadError> {
     // A header that has the numbers is enough; the trailer after the jump table may be cut off.
     match zfile::probe(&payload, &Crc) {
         Ok(Some(zfile)) if zfile.from_header => {
-            let end = zfile.index_offset + zfile.entries * ZFILE_ENTRY + ZFILE_TRAILER;
-            return Ok(Some(of_zfile(&zfile, end.min(size))));
+            return Ok(Some(of_zfile(&zfile, zfile.end)));
         }
         Ok(_) | Err(ReadError::Format(_)) => {}
         Err(error) => return Err(error),
@@ -74,22 +68,56 @@ fn find_in(backing: &Backing) -> Result<Option<Extent>, ReadError> {
     let Some(end) = end_of_content(backing)? else {
         return Ok(None);
     };
-    let first = |bytes| Window::new(backing, 0, bytes);
-    for bytes in (end..end.saturating_add(ZFILE_TRAILER)).take_while(|&bytes| bytes <= size) {
-        if let Ok(Some(zfile)) = zfile::probe(&first(bytes)?, &Crc) {
-            return Ok(Some(of_zfile(&zfile, bytes)));
-        }
+    match zfile::probe(&Guess::new(backing, end, zfile::HEADER_BYTES), &Crc) {
+        Ok(Some(zfile)) => return Ok(Some(of_zfile(&zfile, zfile.end))),
+        Err(ReadError::Format(error)) if error.rule != Rule::ZFileTrailerUntied => {}
+        Err(error) => return Err(error),
+        Ok(None) => {}
     }
-    let last = end.next_multiple_of(SECTOR);
-    for bytes in (last..=last.saturating_add(LSMT_TRAILER)).step_by(SECTOR as usize) {
-        if bytes <= size && lsmt::probe(&first(bytes)?).is_ok() {
-            return Ok(Some(Extent {
-                bytes,
-                original_size: None,
-            }));
+    match lsmt::probe(&Guess::new(backing, end, lsmt::HEADER_BYTES)) {
+        Ok(lsmt) => Ok(Some(Extent {
+            bytes: lsmt.end,
+            original_size: None,
+        })),
+        // There is a trailer, and it may be another layer's.
+        Err(ReadError::Format(error))
+            if !matches!(error.rule, Rule::LsmtTrailerUuid | Rule::LsmtTrailerUntied) =>
+        {
+            Ok(None)
         }
+        Err(error) => Err(error),
     }
-    Ok(None)
+}
+
+/// The front of a file or device up to where its content may end.
+struct Guess<'a> {
+    backing: &'a Backing,
+    size: u64,
+}
+
+impl<'a> Guess<'a> {
+    /// Holds a trailer of `trailer` bytes whose last byte that is not zero is that before byte `end`,
+    /// and then little enough for padding.
+    fn new(backing: &'a Backing, end: u64, trailer: u64) -> Self {
+        let size = end.saturating_add(trailer - 1).min(backing.size());
+        Self { backing, size }
+    }
+}
+
+impl ReadAt for Guess<'_> {
+    type Error = ReadError;
+
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn is_exact(&self) -> bool {
+        self.backing.is_exact()
+    }
+
+    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadError> {
+        self.backing.read_exact_at(offset, buf)
+    }
 }
 
 fn of_zfile(zfile: &ZFile, bytes: u64) -> Extent {

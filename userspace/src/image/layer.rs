@@ -7,8 +7,9 @@ use super::codec::{Crc, Decoders};
 use super::jump::{Jump, Piece};
 use crate::error::{ReadError, Result};
 use std::cell::RefCell;
+use std::mem::offset_of;
 use std::path::{Path, PathBuf};
-use vbd_format::lsmt::{self, Lsmt, Segment};
+use vbd_format::lsmt::{self, Header, Lsmt, Segment};
 use vbd_format::tar::{self, Wrapper};
 use vbd_format::zfile::{self, Run, ZFile};
 use vbd_format::{Error, ReadAt, Rule, Window};
@@ -140,6 +141,14 @@ impl Layer {
     /// Device and inode of the file, if the system says.
     pub fn identity(&self) -> Option<(u64, u64)> {
         self.bytes.payload.inner().identity()
+    }
+
+    /// The name in the header; what counts is the trailer's.
+    pub fn header_uuid(&self) -> Result<[u8; 37]> {
+        let mut uuid = [0; 37];
+        self.reader()
+            .read_exact_at(offset_of!(Header, uuid) as u64, &mut uuid)?;
+        Ok(uuid)
     }
 
     /// A reader of the LSMT file's bytes; each thread needs its own.
@@ -298,6 +307,10 @@ impl ReadAt for View<'_> {
 
     fn size(&self) -> u64 {
         self.bytes.size()
+    }
+
+    fn is_exact(&self) -> bool {
+        self.bytes.zfile.is_some() || self.bytes.payload.is_exact()
     }
 
     fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadError> {

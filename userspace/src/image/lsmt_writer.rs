@@ -8,6 +8,7 @@
 
 use super::output::Sink;
 use crate::error::Result;
+use std::mem::offset_of;
 use twox_hash::XxHash3_128;
 use vbd_format::limits::{MAX_INDEX_RECORDS, SECTOR};
 use vbd_format::lsmt::{
@@ -58,7 +59,7 @@ pub struct LsmtWriter<S> {
 impl<S: Sink> LsmtWriter<S> {
     /// Begins a layer at the end of `sink`.
     pub fn new(mut sink: S, identity: Identity) -> Result<Self> {
-        // Readers use the trailer; a name made from the contents is not known here yet.
+        // A name made from the contents is not known here yet.
         let mut header = structure(&identity, identity.uuid.unwrap_or(UUID_NONE));
         header.flags.set(FLAG_HEADER | FLAG_DATA_FILE | FLAG_SEALED);
         write_page(&mut sink, &header)?;
@@ -181,8 +182,15 @@ impl<S: Sink> LsmtWriter<S> {
             .unwrap_or_else(|| uuid_text(self.contents.finish_128()));
         trailer.uuid = name;
         write_page(&mut self.sink, &trailer)?;
+        tie(&mut self.sink, &name)?;
         Ok((self.sink, name))
     }
+}
+
+/// Puts the trailer's name into the header of a layer, where that is not compressed: it tells the trailer
+/// from one that a larger layer left behind. In a ZFile, that has done so already.
+pub(super) fn tie<S: Sink>(sink: &mut S, name: &[u8; 37]) -> Result<()> {
+    sink.amend(offset_of!(Header, uuid) as u64, name)
 }
 
 /// Header or trailer without flags and index.

@@ -33,6 +33,10 @@ pub trait Sink {
 
     /// Bytes appended so far.
     fn position(&self) -> u64;
+
+    /// Writes `bytes` over what was appended at byte `offset`, if that can still be done: what has been
+    /// compressed stays.
+    fn amend(&mut self, offset: u64, bytes: &[u8]) -> Result<()>;
 }
 
 /// What tests write to.
@@ -45,6 +49,11 @@ impl Sink for Vec<u8> {
 
     fn position(&self) -> u64 {
         self.len() as u64
+    }
+
+    fn amend(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self[offset as usize..][..bytes.len()].copy_from_slice(bytes);
+        Ok(())
     }
 }
 
@@ -196,6 +205,10 @@ impl Sink for Output {
 
     fn position(&self) -> u64 {
         self.written + self.buffer.len() as u64
+    }
+
+    fn amend(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.overwrite(offset, bytes)
     }
 }
 

@@ -177,6 +177,11 @@ impl Sink for ZFileWriter {
     fn position(&self) -> u64 {
         self.original_size
     }
+
+    /// Blocks that are compressed stay as they are.
+    fn amend(&mut self, _offset: u64, _bytes: &[u8]) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Header or trailer without its numbers.

@@ -33,7 +33,7 @@ const ZFILE: [(usize, usize); 20] = [
 ];
 
 /// Fields of an LSMT structure; of texts, the first bytes.
-const LSMT: [(usize, usize); 14] = [
+const LSMT: [(usize, usize); 16] = [
     (0, 8),
     (8, 8),
     (16, 8),
@@ -43,6 +43,8 @@ const LSMT: [(usize, usize); 14] = [
     (40, 8),
     (48, 8),
     (56, 8),
+    (85, 8),
+    (92, 1),
     (93, 8),
     (130, 2),
     (132, 1),

@@ -66,6 +66,17 @@ const MAGIC: [u8; 24] = [
 /// The sector that marks padding.
 const PADDING: u64 = (1 << 50) - 1;
 
+/// The uuid of nothing.
+const NONE: [u8; 36] = *b"00000000-0000-0000-0000-000000000000";
+
+/// Whether a field is a uuid and a NUL.
+fn is_uuid(field: &[u8]) -> bool {
+    let (text, nul) = field.split_at(36);
+    let groups: Vec<&[u8]> = text.split(|&byte| byte == b'-').collect();
+    let lengths: Vec<usize> = groups.iter().map(|group| group.len()).collect();
+    nul == [0] && lengths == [8, 4, 4, 4, 12] && groups.concat().iter().all(u8::is_ascii_hexdigit)
+}
+
 /// Splits a record into its fields.
 pub fn record(bytes: &[u8]) -> Record {
     let (place, source) = (u64_at(bytes, 0), u64_at(bytes, 8));
@@ -169,7 +180,9 @@ impl Layer {
         if flags & 3 != 3 {
             return Err(Error::new(Rule::LsmtHeaderFlags, 28, u64::from(flags)).into());
         }
-        let trailer_at = size - 4096;
+        let trailer_at = super::trailer(size as usize, 4096, &MAGIC, |at, len| {
+            bytes.read(at as u64, len, doubts)
+        })? as u64;
         let trailer = bytes.read(trailer_at, 390, doubts)?;
         let broken = |rule, field, found| Err(Error::new(rule, trailer_at + field, found).into());
         if !has_magic(&trailer) {
@@ -178,6 +191,10 @@ impl Layer {
         let flags = u32_at(&trailer, 28);
         if flags & 7 != 6 {
             return broken(Rule::LsmtTrailerFlags, 28, u64::from(flags));
+        }
+        let (named, name) = (&header[56..93], &trailer[56..93]);
+        if is_uuid(named) && is_uuid(name) && named[..36] != NONE && named != name {
+            return broken(Rule::LsmtTrailerUuid, 56, word(name));
         }
         let index_size = u64_at(&trailer, 40);
         if index_size > 1_000_000 {

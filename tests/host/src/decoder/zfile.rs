@@ -83,10 +83,14 @@ impl ZFile {
         if size < 1024 {
             return Err(Error::new(Rule::ZFileTooSmall, 0, size as u64));
         }
-        let at = size - 512;
-        let trailer = &payload[at..];
+        let read = |at: usize, len: usize| Ok(payload[at..at + len].to_vec());
+        let magic = b"ZFile\0\x01\0tuji.yyf@Alibaba";
+        let Ok(at) = super::trailer(size, 512, magic, read) else {
+            unreachable!("nothing is read that is not there")
+        };
+        let trailer = &payload[at..at + 512];
         if !has_magic(trailer) {
-            return Err(Error::new(Rule::ZFileTrailerMagic, at as u64, 0));
+            return Err(Error::new(Rule::ZFileTrailerMagic, size as u64 - 512, 0));
         }
         let flags = u64_at(trailer, 32);
         if flags & 7 != 6 {

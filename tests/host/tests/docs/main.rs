@@ -63,6 +63,7 @@ fn limits_are_those_of_the_code() {
     }
     let coded: BTreeMap<String, u64> = [
         ("SECTOR", limits::SECTOR),
+        ("MAX_PADDING", limits::MAX_PADDING),
         ("MAX_LAYERS", limits::MAX_LAYERS as u64),
         ("MIN_BLOCK_SIZE", limits::MIN_BLOCK_SIZE.into()),
         ("MAX_BLOCK_SIZE", limits::MAX_BLOCK_SIZE.into()),

@@ -6,7 +6,7 @@ use crate::Case;
 use vbd_format::lsmt::{load_index, probe};
 use vbd_format::{Class, Error, Rule};
 use vbd_tests_host::lsmt::{Record, Spec, PADDING};
-use vbd_tests_host::mem::{Mem, Sparse};
+use vbd_tests_host::mem::{Device, Mem, Sparse};
 use vbd_tests_host::{put_u32, put_u64};
 
 const SMALL: (Rule, Class) = (Rule::LsmtTooSmall, Class::NotALayer);
@@ -14,11 +14,16 @@ const HEAD_MAGIC: (Rule, Class) = (Rule::LsmtHeaderMagic, Class::NotALayer);
 const HEAD_FLAGS: (Rule, Class) = (Rule::LsmtHeaderFlags, Class::NotALayer);
 const TAIL_MAGIC: (Rule, Class) = (Rule::LsmtTrailerMagic, Class::Corrupt);
 const TAIL_FLAGS: (Rule, Class) = (Rule::LsmtTrailerFlags, Class::Corrupt);
+const TAIL_UUID: (Rule, Class) = (Rule::LsmtTrailerUuid, Class::Corrupt);
+const TAIL_UNTIED: (Rule, Class) = (Rule::LsmtTrailerUntied, Class::Unsupported);
 const LIMIT: (Rule, Class) = (Rule::LsmtIndexLimit, Class::TooLarge);
 const BOUNDS: (Rule, Class) = (Rule::LsmtIndexBounds, Class::Corrupt);
 const ORDER: (Rule, Class) = (Rule::LsmtOrder, Class::Corrupt);
 const RANGE: (Rule, Class) = (Rule::LsmtRange, Class::Corrupt);
 const SIZE: (Rule, Class) = (Rule::LsmtSizeLimit, Class::TooLarge);
+
+/// The uuid of nothing.
+const NONE: [u8; 37] = *b"00000000-0000-0000-0000-000000000000\0";
 
 /// "LSMT" as the number that an error shows.
 const WORD: u64 = 0x544d_534c;
@@ -39,6 +44,19 @@ fn changed(change: impl FnOnce(&mut Vec<u8>)) -> Result<(), Error> {
     assert_eq!(file.len(), TRAILER + 4096);
     change(&mut file);
     probe(&Mem(file)).map(|_| ())
+}
+
+fn padded(padding: Vec<u8>) -> Result<(), Error> {
+    let mut file = good().build();
+    let end = file.len() as u64;
+    file.extend(padding);
+    probe(&Mem(file)).map(|lsmt| assert_eq!(lsmt.end, end))
+}
+
+fn on_device(change: impl FnOnce(&mut Vec<u8>)) -> Result<(), Error> {
+    let mut file = good().build();
+    change(&mut file);
+    probe(&Device(Mem(file))).map(|_| ())
 }
 
 fn flags(header: u32, trailer: u32) -> Result<(), Error> {
@@ -67,6 +85,18 @@ pub(crate) fn header_cases() -> Vec<Case> {
     let at = TRAILER as u64;
     let max = 1_000_000;
     assert_eq!(changed(|_| ()), Ok(()));
+    assert_eq!(on_device(|_| ()), Ok(()));
+    for bytes in [1, 255, 256, 257, 511, 4095] {
+        assert_eq!(padded(vec![0; bytes]), Ok(()), "{bytes} bytes of padding");
+    }
+    // What is no uuid says nothing.
+    let unnamed = |field: &[u8; 37]| {
+        let field = *field;
+        changed(move |f| f[56..93].copy_from_slice(&field))
+    };
+    assert_eq!(unnamed(&NONE), Ok(()));
+    assert_eq!(unnamed(&[0; 37]), Ok(()));
+    assert_eq!(unnamed(&[b'1'; 37]), Ok(()));
     assert_eq!(claims(8192 + max * 16, 4096, max), Ok(()));
     vec![
         Case::new("empty file", SMALL, 0, 0, probe(&Mem(Vec::new()))),
@@ -107,11 +137,56 @@ pub(crate) fn header_cases() -> Vec<Case> {
             }),
         ),
         Case::new(
-            "one byte more",
+            "padding of a page",
             TAIL_MAGIC,
-            at + 1,
-            0x0054_4d53,
-            changed(|f| f.push(0)),
+            at + 4096,
+            0,
+            padded(vec![0; 4096]),
+        ),
+        Case::new(
+            "padding that is not zero",
+            TAIL_MAGIC,
+            at + 4095,
+            0,
+            padded([vec![0; 4094], vec![1]].concat()),
+        ),
+        Case::new(
+            "another layer's trailer",
+            TAIL_UUID,
+            at + 56,
+            u64::from(u32::from_le_bytes(*b"8123")),
+            changed(|f| f[TRAILER + 56] = b'8'),
+        ),
+        Case::new(
+            "trailer of a layer without a name",
+            TAIL_UUID,
+            at + 56,
+            u64::from(u32::from_le_bytes(*b"0000")),
+            changed(|f| f[TRAILER + 56..TRAILER + 93].copy_from_slice(&NONE)),
+        ),
+        Case::new(
+            "no name on a device",
+            TAIL_UNTIED,
+            at + 56,
+            u64::from(u32::from_le_bytes(*b"0000")),
+            on_device(|f| {
+                f[56..93].copy_from_slice(&NONE);
+                f[TRAILER + 56..TRAILER + 93].copy_from_slice(&NONE);
+            }),
+        ),
+        Case::new(
+            "name in the trailer alone on a device",
+            TAIL_UNTIED,
+            at + 56,
+            u64::from(u32::from_le_bytes(*b"0123")),
+            on_device(|f| f[56..93].copy_from_slice(&NONE)),
+        ),
+        Case::new(
+            "no uuid in the trailer on a device",
+            TAIL_UNTIED,
+            at + 56,
+            0x7878_7878,
+            on_device(|f| f[TRAILER + 56..TRAILER + 93].fill(b'x')),
         ),
         Case::new(
             "trailer says header",

@@ -6,7 +6,7 @@ use crate::Case;
 use vbd_format::zfile::{probe, ZFile};
 use vbd_format::{Class, Error, Rule};
 use vbd_tests_host::crc::RawCrc;
-use vbd_tests_host::mem::{Mem, Sparse};
+use vbd_tests_host::mem::{Device, Mem, Sparse};
 use vbd_tests_host::zfile::{seal, Spec};
 use vbd_tests_host::{put_u32, put_u64};
 
@@ -94,6 +94,19 @@ pub(crate) fn cases() -> Vec<Case> {
     let limit = 1_000_000_000;
     assert!(open(&changed(true, None, |_| ())).is_ok_and(|z| z.is_some()));
     assert!(open(&changed(false, None, |_| ())).is_ok_and(|z| z.is_some()));
+    let end = |file: &Mem| open(file).map(|z| z.map(|z| z.end));
+    for bytes in [0, 1, 255, 256, 257, 511, 4095] {
+        for overwritten in [true, false] {
+            let padded = changed(overwritten, None, |f| f.resize(f.len() + bytes, 0));
+            assert_eq!(
+                end(&padded),
+                Ok(Some(TAIL_AT + 512)),
+                "{bytes} bytes of padding"
+            );
+        }
+    }
+    let device = Device(changed(true, None, |f| f.extend([7; 512])));
+    assert!(probe(&device, &RawCrc).is_ok_and(|z| z.is_some_and(|z| z.end == TAIL_AT + 512)));
     assert!(claims(limit).is_ok_and(|z| z.is_some_and(|z| z.entries == limit)));
     let mut cases = vec![
         Case::new(
@@ -126,6 +139,19 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new("one byte cut", TAIL_MAGIC, TAIL_AT - 1, 0, {
             open(&changed(false, None, |f| f.truncate(TAIL + 511)))
         }),
+        Case::new("padding of a page", TAIL_MAGIC, TAIL_AT + 4096, 0, {
+            open(&changed(false, None, |f| f.extend([0; 4096])))
+        }),
+        Case::new("padding that is not zero", TAIL_MAGIC, TAIL_AT + 1, 0, {
+            open(&changed(false, None, |f| f.push(1)))
+        }),
+        Case::new(
+            "trailer at the end of a device",
+            (Rule::ZFileTrailerUntied, Class::Unsupported),
+            TAIL_AT,
+            TAIL_AT + 512,
+            probe(&Device(changed(false, None, |_| ())), &RawCrc),
+        ),
         Case::new("trailer's second magic", TAIL_MAGIC, TAIL_AT, 0, {
             open(&changed(false, Some(TAIL), |f| f[TAIL + 8] ^= 1))
         }),

@@ -224,6 +224,10 @@ impl ReadAt for Located<'_> {
         }
     }
 
+    fn is_exact(&self) -> bool {
+        self.zfile.is_some() || self.payload.is_exact()
+    }
+
     fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), ReadError> {
         let Some(zfile) = &self.zfile else {
             return self.payload.read_exact_at(offset, buf);

@@ -42,6 +42,7 @@ cases! {
     waits_for_programs: busy::waits_for_programs,
     detach_all_in_order: busy::all_in_order,
     dm_table_works: table::works,
+    dm_table_knows_whose_trailer: table::whose_trailer,
     udev_names: udev::links,
 }
 
