@@ -6,9 +6,11 @@ use crate::backing::Backing;
 use crate::cache::BlockCache;
 use crate::codec::Codecs;
 use crate::device::{Device, Looks, LOGICAL_BLOCK_SIZES};
+use crate::error::LayerFault;
 use crate::format::limits::{MAX_VIRTUAL_SIZE, SECTOR};
+use crate::names::{Label, LayerName, Names};
 use crate::pool::Pools;
-use crate::stack::{OpenError, Options, Stack};
+use crate::stack::{Options, Stack};
 use crate::stats::Stats;
 use crate::sys::file::{File, Identity};
 use crate::sys::shrinker::Shrinker;
@@ -16,7 +18,7 @@ use kernel::debugfs::Dir;
 use kernel::fmt;
 use kernel::id_pool::IdPool;
 use kernel::prelude::*;
-use kernel::str::{BStr, CStr, CString};
+use kernel::str::{CStr, CString};
 use kernel::sync::{new_mutex, Arc, Mutex};
 
 /// A layer's file as the user has named it, open since then: the name's meaning in the user's mount
@@ -24,7 +26,7 @@ use kernel::sync::{new_mutex, Arc, Mutex};
 pub(crate) struct Source {
     file: Arc<File>,
     /// Path, as given or as found for a descriptor; `fd <n>` if none is known.
-    label: KVec<u8>,
+    label: Label,
     identity: Identity,
 }
 
@@ -60,7 +62,7 @@ impl Source {
         let identity = file.identity()?;
         Ok(Self {
             file: Arc::new(file, GFP_KERNEL)?,
-            label,
+            label: Arc::new(label, GFP_KERNEL)?,
             identity,
         })
     }
@@ -97,26 +99,15 @@ impl AttachError {
         Self::new(
             errno,
             fmt!(
-                "layer {number} ({}): cannot be opened ({errno:?})",
-                BStr::from_bytes(label)
+                "{}: cannot be opened ({errno:?})",
+                LayerName { number, label }
             ),
         )
     }
 
     /// A stack that cannot be opened.
-    fn unreadable(sources: &[Arc<Source>], error: &OpenError) -> Self {
-        let errno = error.fault.errno();
-        let fault = &error.fault;
-        match error.layer {
-            Some(number) => {
-                let label = sources.get(number).map_or(&[][..], |source| source.label());
-                Self::new(
-                    errno,
-                    fmt!("layer {number} ({}): {fault}", BStr::from_bytes(label)),
-                )
-            }
-            None => Self::new(errno, fmt!("{fault}")),
-        }
+    fn unreadable(names: &Names, fault: &LayerFault) -> Self {
+        Self::new(fault.fault.errno(), fmt!("{}", names.tell(fault)))
     }
 
     /// Tells the log, in one line; returns the errno.
@@ -189,7 +180,16 @@ impl Host {
     ) -> Result<Device, AttachError> {
         check_size(options.size)?;
         check_logical_block_size(looks.logical_block_size)?;
-        let stats = Arc::new(Stats::new(), GFP_KERNEL).map_err(Error::from)?;
+        let number = DiskNumber::new(self.clone())?;
+        let name = CString::try_from_fmt(fmt!("vbd{number}"))?;
+        let mut labels = KVec::with_capacity(sources.len(), GFP_KERNEL).map_err(Error::from)?;
+        for source in sources {
+            labels
+                .push(source.label.clone(), GFP_KERNEL)
+                .map_err(Error::from)?;
+        }
+        let names = Names::new(name, labels);
+        let stats = Arc::new(Stats::new(names), GFP_KERNEL).map_err(Error::from)?;
         let mut backings = KVec::with_capacity(sources.len(), GFP_KERNEL).map_err(Error::from)?;
         for source in sources {
             let backing = Backing::new(source.file.clone(), None).ok_or(EIO)?;
@@ -202,7 +202,7 @@ impl Host {
             self.cache.as_ref(),
             stats.clone(),
         )
-        .map_err(|error| AttachError::unreadable(sources, &error))?;
+        .map_err(|fault| AttachError::unreadable(stats.names(), &fault))?;
         let block_size = u64::from(looks.logical_block_size);
         if stack.disk_bytes().checked_rem(block_size) != Some(0) {
             return Err(AttachError::new(
@@ -215,7 +215,6 @@ impl Host {
             ));
         }
         let stack = Arc::new(stack, GFP_KERNEL).map_err(Error::from)?;
-        let number = DiskNumber::new(self.clone())?;
         Ok(Device::new(
             number,
             stack,

@@ -367,7 +367,7 @@ impl Reader<'_> {
                 _ => stats.decode_errors.inc(),
             }
             let at = self.blocks.table().stored(block).map_or(0, |s| s.offset);
-            format::Error::new(rule, at, block).in_layer(self.blocks.layer)
+            format::Error::new(rule, at, block)
         })?;
         stats.blocks_decoded.inc();
         Ok(())
@@ -380,8 +380,7 @@ impl Reader<'_> {
         last: u64,
         buffers: &'b mut BlockBuffers,
     ) -> Result<&'b [u8], Fault> {
-        let outside =
-            format::Error::new(Rule::ZFileReadBounds, block, last).in_layer(self.blocks.layer);
+        let outside = format::Error::new(Rule::ZFileReadBounds, block, last);
         let table = self.blocks.table();
 
         let run = match buffers.fetched {

@@ -14,7 +14,7 @@ use crate::sys::mq::TagSet;
 use crate::transfer::OPTIMAL_BYTES;
 use kernel::debugfs::Dir;
 use kernel::prelude::*;
-use kernel::str::{CStr, CString};
+use kernel::str::CStr;
 use kernel::sync::Arc;
 
 /// Requests that can be under way at a time. Each takes half a KiB, also of a device that nobody reads.
@@ -44,12 +44,11 @@ pub(crate) struct Device {
     _stats_file: StatsFile,
     disk: GenDisk<Queue>,
     stats: Arc<Stats>,
-    name: CString,
     _number: DiskNumber,
 }
 
 impl Device {
-    /// Makes `/dev/vbd<number>` out of a stack.
+    /// Makes `/dev/vbd<number>`, which `stats` names, out of a stack.
     pub(crate) fn new(
         number: DiskNumber,
         stack: Arc<Stack>,
@@ -58,7 +57,7 @@ impl Device {
         pools: Arc<Pools>,
         root: &Dir,
     ) -> Result<Self> {
-        let name = CString::try_from_fmt(fmt!("vbd{number}"))?;
+        let name = stats.names().device();
         let limits = Limits {
             capacity: stack.disk_bytes() / SECTOR,
             logical_block_size: looks.logical_block_size,
@@ -68,11 +67,11 @@ impl Device {
             partscan: looks.partscan,
         };
         let tags = TagSet::new(QUEUE_DEPTH)?;
-        let disk = GenDisk::new(&name, &limits, tags, Queue::new(stack.clone(), pools)?)?;
-        let stats_file = StatsFile::new(root, &name, stats.clone())?;
+        let disk = GenDisk::new(name, &limits, tags, Queue::new(stack.clone(), pools)?)?;
+        let stats_file = StatsFile::new(root, name, stats.clone())?;
         pr_info!(
             "{}: {} layers, {} bytes, {} segments\n",
-            &*name,
+            name,
             stack.layers(),
             stack.virtual_size(),
             stack.segments(),
@@ -81,14 +80,13 @@ impl Device {
             _stats_file: stats_file,
             disk,
             stats,
-            name,
             _number: number,
         })
     }
 
     /// The disk's name in `/dev`.
     pub(crate) fn name(&self) -> &CStr {
-        &self.name
+        self.stats.names().device()
     }
 
     /// The counters.

@@ -16,6 +16,7 @@ mod error;
 #[allow(missing_docs)]
 pub mod format;
 mod layer;
+mod names;
 mod pool;
 mod stack;
 mod stats;

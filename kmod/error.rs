@@ -28,7 +28,30 @@ pub(crate) enum Fault {
     Kernel(Error),
 }
 
+/// A fault, and the layer of the stack that it lies in, 0 = bottom, if it lies in one.
+pub(crate) struct LayerFault {
+    pub(crate) layer: Option<usize>,
+    pub(crate) fault: Fault,
+}
+
+impl<F: Into<Fault>> From<F> for LayerFault {
+    fn from(fault: F) -> Self {
+        Self {
+            layer: None,
+            fault: fault.into(),
+        }
+    }
+}
+
 impl Fault {
+    /// The same fault, said of layer `number`.
+    pub(crate) fn in_layer(self, number: usize) -> LayerFault {
+        LayerFault {
+            layer: Some(number),
+            fault: self,
+        }
+    }
+
     /// The errno for user space.
     pub(crate) fn errno(&self) -> Error {
         match self {

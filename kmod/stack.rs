@@ -7,7 +7,7 @@ use crate::block::{BlockBuffers, Decoding, Effort};
 use crate::buffer::Buffer;
 use crate::cache::BlockCache;
 use crate::codec::Codecs;
-use crate::error::Fault;
+use crate::error::{Fault, LayerFault};
 use crate::format::lsmt::{
     self, Cursor, Directory, Grid, Index, Merge, Piece, PieceKind, Pieces, Segment,
 };
@@ -64,21 +64,6 @@ impl Merged {
     }
 }
 
-/// A failure to open a stack, and the layer it lies in if it lies in one.
-pub(crate) struct OpenError {
-    pub(crate) layer: Option<usize>,
-    pub(crate) fault: Fault,
-}
-
-impl<F: Into<Fault>> From<F> for OpenError {
-    fn from(fault: F) -> Self {
-        Self {
-            layer: None,
-            fault: fault.into(),
-        }
-    }
-}
-
 /// Open layers, and which of them holds what.
 pub(crate) struct Stack {
     layers: KVec<Layer>,
@@ -97,7 +82,7 @@ impl Stack {
         codecs: Arc<Codecs>,
         cache: Option<&Arc<BlockCache>>,
         stats: Arc<Stats>,
-    ) -> Result<Self, OpenError> {
+    ) -> Result<Self, LayerFault> {
         let decoding = Decoding {
             codecs: &codecs,
             stats: &stats,
@@ -118,13 +103,8 @@ impl Stack {
                 .ok()
                 .filter(|_| count <= limits::MAX_LAYERS)
                 .ok_or(format::Error::new(Rule::StackLayers, 0, count as u64))?;
-            let layer =
-                Layer::open(layer, backing, decoding, records, &mut buf).map_err(|fault| {
-                    OpenError {
-                        layer: Some(number),
-                        fault,
-                    }
-                })?;
+            let layer = Layer::open(layer, backing, decoding, records, &mut buf)
+                .map_err(|fault| fault.in_layer(number))?;
             records = records.saturating_add(layer.index.len());
             opened.push(layer, GFP_KERNEL)?;
         }
@@ -155,7 +135,7 @@ impl Stack {
         codecs: Arc<Codecs>,
         cache: Option<&Arc<BlockCache>>,
         stats: Arc<Stats>,
-    ) -> Result<Self, OpenError> {
+    ) -> Result<Self, LayerFault> {
         let decoding = Decoding {
             codecs: &codecs,
             stats: &stats,
@@ -166,20 +146,13 @@ impl Stack {
         };
         let mut layers = KVec::with_capacity(1, GFP_KERNEL)?;
         for backing in backings {
-            let layer = Layer::open_raw(0, backing, decoding).map_err(|fault| OpenError {
-                layer: Some(0),
-                fault,
-            })?;
+            let layer = Layer::open_raw(0, backing, decoding).map_err(|fault| fault.in_layer(0))?;
             layers.push(layer, GFP_KERNEL)?;
         }
         let virtual_size = layers
             .first()
             .and_then(Layer::original_size)
-            .ok_or(Fault::NotCompressed)
-            .map_err(|fault| OpenError {
-                layer: Some(0),
-                fault,
-            })?;
+            .ok_or(Fault::NotCompressed.in_layer(0))?;
         Ok(Self {
             layers,
             map: Map::Bytes,
@@ -254,7 +227,7 @@ impl Stack {
         pages: &mut Pages<'_>,
         buffers: &mut BlockBuffers,
         effort: Effort,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), LayerFault> {
         let decoding = Decoding {
             codecs: &self.codecs,
             stats: &self.stats,
@@ -295,7 +268,7 @@ impl Stack {
         piece: Piece,
         pages: &mut Pages<'_>,
         buffers: &mut BlockBuffers,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), LayerFault> {
         // A piece lies inside the pages.
         let len = piece.len as usize;
         match piece.kind {
@@ -307,7 +280,8 @@ impl Stack {
                 .layers
                 .get(usize::from(layer))
                 .ok_or(EIO)?
-                .read_pages(decoding, buffers, offset, len, pages),
+                .read_pages(decoding, buffers, offset, len, pages)
+                .map_err(|fault| fault.in_layer(usize::from(layer))),
         }
     }
 }

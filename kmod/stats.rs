@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Counters of a device: a name and a number a line, in debugfs as `vbd/<disk>/stats` and in configfs
-//! as `stat`.
+//! as `stat`. With them go the names by which messages about the device call it.
 
+use crate::names::Names;
 use kernel::fmt;
 use kernel::sync::atomic::{Atomic, Relaxed};
 
@@ -27,17 +28,22 @@ impl Counter {
 
 macro_rules! stats {
     ($( $(#[$doc:meta])* $name:ident, )*) => {
-        /// The counters of one device.
+        /// The counters of one device, and its names.
         pub(crate) struct Stats {
+            names: Names,
             $( $(#[$doc])* pub(crate) $name: Counter, )*
         }
 
         impl Stats {
             /// All zero.
-            pub(crate) const fn new() -> Self {
-                Self { $( $name: Counter::new(), )* }
+            pub(crate) fn new(names: Names) -> Self {
+                Self { names, $( $name: Counter::new(), )* }
             }
 
+            /// What the device and its layers are called.
+            pub(crate) fn names(&self) -> &Names {
+                &self.names
+            }
 
             /// Writes all of them, a line each.
             pub(crate) fn show(&self, out: &mut impl fmt::Write) -> fmt::Result {

@@ -11,9 +11,11 @@
 use crate::backing::Backing;
 use crate::cache::BlockCache;
 use crate::codec::Codecs;
+use crate::error::LayerFault;
 use crate::format::limits::MAX_LAYERS;
+use crate::names::{Label, Names};
 use crate::pool::Pools;
-use crate::stack::{OpenError, Options, Stack};
+use crate::stack::{Options, Stack};
 use crate::stats::Stats;
 use crate::sys::dm::{Answer, Bio, Refusal, Table, Target};
 use crate::sys::shrinker::Shrinker;
@@ -62,7 +64,7 @@ pub(crate) trait Kind: Send + Sync + 'static {
         backings: KVec<Backing>,
         shared: &Shared,
         stats: Arc<Stats>,
-    ) -> Result<Stack, OpenError>;
+    ) -> Result<Stack, LayerFault>;
 }
 
 /// `zfile_target`.
@@ -76,7 +78,7 @@ impl Kind for ZFileKind {
         backings: KVec<Backing>,
         shared: &Shared,
         stats: Arc<Stats>,
-    ) -> Result<Stack, OpenError> {
+    ) -> Result<Stack, LayerFault> {
         Stack::open_zfile(backings, shared.codecs.clone(), Some(&shared.cache), stats)
     }
 }
@@ -92,7 +94,7 @@ impl Kind for LsmtKind {
         backings: KVec<Backing>,
         shared: &Shared,
         stats: Arc<Stats>,
-    ) -> Result<Stack, OpenError> {
+    ) -> Result<Stack, LayerFault> {
         let options = Options {
             size: 0,
             verify: true,
@@ -136,6 +138,7 @@ impl<K: Kind> Target for StackTarget<K> {
         }
 
         let mut backings = KVec::with_capacity(words.len() / 2, GFP_KERNEL).map_err(Error::from)?;
+        let mut labels = KVec::with_capacity(words.len() / 2, GFP_KERNEL).map_err(Error::from)?;
         for pair in words.chunks_exact(2) {
             let [device, bytes] = pair else {
                 continue;
@@ -151,13 +154,17 @@ impl<K: Kind> Target for StackTarget<K> {
                 c"a device is smaller than its <bytes>",
             ))?;
             backings.push(backing, GFP_KERNEL).map_err(Error::from)?;
+            labels
+                .push(label(device)?, GFP_KERNEL)
+                .map_err(Error::from)?;
         }
 
-        let stats = Arc::new(Stats::new(), GFP_KERNEL).map_err(Error::from)?;
-        let stack = K::open(backings, shared, stats.clone()).map_err(|error| {
-            report(words, &error);
+        let names = Names::new(table.disk_name()?, labels);
+        let stats = Arc::new(Stats::new(names), GFP_KERNEL).map_err(Error::from)?;
+        let stack = K::open(backings, shared, stats.clone()).map_err(|fault| {
+            pr_err!("{}\n", stats.names().tell(&fault));
             Refusal::new(
-                error.fault.errno(),
+                fault.fault.errno(),
                 c"the layers cannot be opened, as the line before this one says",
             )
         })?;
@@ -216,22 +223,9 @@ impl<K: Kind> Target for StackTarget<K> {
     }
 }
 
-/// Tells in the log what was wrong with which device.
-fn report(words: &[&CStr], error: &OpenError) {
-    match error.layer {
-        Some(number) => {
-            let device = words
-                .chunks_exact(2)
-                .nth(number)
-                .and_then(|pair| pair.first())
-                .map_or(&[][..], |device| device.to_bytes());
-            pr_err!(
-                "layer {} ({}): {}\n",
-                number,
-                BStr::from_bytes(device),
-                error.fault
-            );
-        }
-        None => pr_err!("{}\n", error.fault),
-    }
+/// What a layer on device `device` is called.
+fn label(device: &CStr) -> Result<Label> {
+    let mut label = KVec::new();
+    label.extend_from_slice(device.to_bytes(), GFP_KERNEL)?;
+    Ok(Arc::new(label, GFP_KERNEL)?)
 }

@@ -8,7 +8,7 @@
 //! atomically.
 
 use crate::block::Effort;
-use crate::error::Fault;
+use crate::error::LayerFault;
 use crate::pool::{Pool, Pools, Scratch};
 use crate::stack::Stack;
 use crate::sys::log;
@@ -151,7 +151,14 @@ impl Transfer {
                     .step(io, &range, scratch, Effort::Full)
                     .map_err(|fault| {
                         if log::allowed() {
-                            pr_err!("read of bytes {}..{}: {}\n", range.start, range.end, fault);
+                            let names = self.stack.stats().names();
+                            pr_err!(
+                                "{}: read of bytes {}..{}: {}\n",
+                                names.device(),
+                                range.start,
+                                range.end,
+                                names.tell(&fault)
+                            );
                         }
                         EIO
                     })?;
@@ -168,7 +175,7 @@ impl Transfer {
         range: &Range<u64>,
         scratch: &mut Scratch,
         effort: Effort,
-    ) -> Result<u64, Fault> {
+    ) -> Result<u64, LayerFault> {
         let Scratch { segments, buffers } = scratch;
         let mut pages = io.pages(range, segments);
         let len = pages.len() as u64;

@@ -21,6 +21,7 @@ mod error;
 #[allow(missing_docs)]
 pub mod format;
 mod layer;
+mod names;
 mod pool;
 mod queue;
 mod stack;

@@ -11,7 +11,7 @@ use core::ptr::NonNull;
 use kernel::bindings;
 use kernel::error::to_result;
 use kernel::prelude::*;
-use kernel::str::CStr;
+use kernel::str::{CStr, CString};
 
 /// The table that a new target is going to be part of.
 ///
@@ -84,6 +84,18 @@ impl Table<'_> {
     pub(crate) fn bytes(&self) -> u64 {
         // SAFETY: The target is being constructed, by the type invariant.
         unsafe { (*self.devices.ti.as_ptr()).len }.saturating_mul(SECTOR)
+    }
+
+    /// Name of the mapped device's disk, such as `dm-3`.
+    pub(crate) fn disk_name(&self) -> Result<CString> {
+        // SAFETY: The target is being constructed, by the type invariant, so its table has a mapped
+        // device with a disk, whose name is NUL-terminated and constant.
+        let name = unsafe {
+            let device = generated::dm_table_get_md((*self.devices.ti.as_ptr()).table);
+            &(*generated::dm_disk(device)).disk_name
+        };
+        let name = CStr::from_bytes_until_nul(name).map_err(|_| EINVAL)?;
+        Ok(CString::try_from(name)?)
     }
 
     /// Whether the table is for a read-only device.

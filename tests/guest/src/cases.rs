@@ -46,6 +46,7 @@ pub(crate) const THEMES: &[(&str, &[Case])] = &[
     ("errors", errors::blocks::CASES),
     ("errors", errors::neighbours::CASES),
     ("errors", errors::joined::CASES),
+    ("errors", errors::lines::CASES),
     ("errors", errors::stacked::CASES),
     ("errors", errors::storage::CASES),
     ("corrupt", corrupt::CASES),

@@ -7,13 +7,14 @@
 //! | field | meaning |
 //! |---|---|
 //! | `name` | name of the device; `null` of one that the module's parameters made |
-//! | `state` | `off`, `attaching`, `on` or `detaching` |
+//! | `state` | `off`, `attaching`, `on` or `detaching`; `unknown` where the driver does not say |
 //! | `device` | path of the device, or `null` while it is not on |
 //! | `size` | bytes of the disk, or `null` |
 //! | `layers` | number of layers |
 //! | `file_bytes` | bytes of all layer files |
 //! | `present_bytes` | bytes of them that are stored here: a sparse file has fewer than its size |
 //! | `error` | why the last attach failed, or `null` |
+//! | `problem` | what the driver does not say, and why, or `null`; such a field has the value of a device that is off |
 //!
 //! `vbdctl status --json` is a [`DeviceReport`]: the same, with a list for `layers` and in addition
 //!
@@ -71,6 +72,7 @@ pub struct DeviceSummary {
     pub file_bytes: u64,
     pub present_bytes: u64,
     pub error: Option<String>,
+    pub problem: Option<String>,
 }
 
 /// A device, at length.
@@ -90,6 +92,7 @@ pub struct DeviceReport {
     pub present_bytes: u64,
     pub counters: BTreeMap<String, u64>,
     pub error: Option<String>,
+    pub problem: Option<String>,
     pub holders: Vec<Holder>,
 }
 
@@ -113,11 +116,9 @@ impl List {
         let mut devices = Vec::new();
         for name in control.names()? {
             let slot = control.slot(&name);
-            match DeviceSummary::of(&slot) {
-                Ok(summary) => devices.push(summary),
-                // It was removed while it was looked at; one of the name may be there again.
-                Err(error) if is_gone(&error) => {}
-                Err(error) => return Err(Error::device(&name, error.to_string())),
+            // Or it was removed while it was looked at; one of the name may be there again.
+            if let Ok(summary) = DeviceSummary::of(&slot) {
+                devices.push(summary);
             }
         }
         for disk in disk::of_parameters(control) {
@@ -130,6 +131,7 @@ impl List {
                 file_bytes: 0,
                 present_bytes: 0,
                 error: None,
+                problem: None,
             });
         }
         Ok(Self { devices })
@@ -141,9 +143,51 @@ fn is_settled(state: &str) -> bool {
     matches!(state, "on" | "off")
 }
 
+/// The device was removed.
+struct Gone(io::Error);
+
+/// What the driver says of a device, as far as it does: an attribute that cannot be read is told, and
+/// hides nothing else.
+#[derive(Default)]
+struct Answers {
+    problems: Vec<String>,
+}
+
+impl Answers {
+    /// What was asked for as `name`, or the value that it has while a device is off.
+    fn take<T: Default>(&mut self, name: &str, answer: io::Result<T>) -> Result<T, Gone> {
+        answer.or_else(|error| match is_gone(&error) {
+            true => Err(Gone(error)),
+            false => {
+                self.problems
+                    .push(format!("{name} cannot be read: {error}"));
+                Ok(T::default())
+            }
+        })
+    }
+
+    fn state(&mut self, slot: &Slot) -> Result<String, Gone> {
+        let state = self.take("state", slot.state())?;
+        Ok(match state.is_empty() {
+            true => "unknown".to_owned(),
+            false => state,
+        })
+    }
+
+    fn read(&mut self, slot: &Slot, attribute: &str) -> Result<String, Gone> {
+        self.take(attribute, slot.read(attribute))
+    }
+
+    /// What was not answered.
+    fn problem(self) -> Option<String> {
+        filled(self.problems.join("; "))
+    }
+}
+
 impl DeviceSummary {
-    fn of(slot: &Slot) -> io::Result<Self> {
-        let state = slot.state()?;
+    fn of(slot: &Slot) -> Result<Self, Gone> {
+        let mut answers = Answers::default();
+        let state = answers.state(slot)?;
         let mut summary = Self {
             name: Some(slot.name().to_owned()),
             device: None,
@@ -152,17 +196,20 @@ impl DeviceSummary {
             file_bytes: 0,
             present_bytes: 0,
             error: None,
+            problem: None,
             state,
         };
         if is_settled(&summary.state) {
-            let layers: Vec<LayerState> = slot.layers()?.iter().map(LayerState::of_file).collect();
+            let layers = answers.take("layers", slot.layers())?;
+            let layers: Vec<LayerState> = layers.iter().map(LayerState::of_file).collect();
             let disk = slot.disk();
             summary.layers = layers.len() as u64;
             (summary.file_bytes, summary.present_bytes) = sums(&layers);
             summary.size = disk.as_deref().and_then(disk::size);
             summary.device = disk.map(|disk| disk::node(&disk).display().to_string());
-            summary.error = filled(slot.read("error")?);
+            summary.error = filled(answers.read(slot, "error")?);
         }
+        summary.problem = answers.problem();
         Ok(summary)
     }
 }
@@ -170,11 +217,13 @@ impl DeviceSummary {
 impl DeviceReport {
     /// Describes a device.
     pub fn of(control: &Control, slot: &Slot) -> Result<Self> {
-        Self::read(control, slot).map_err(|error| Error::device(slot.name(), error.to_string()))
+        Self::read(control, slot)
+            .map_err(|Gone(error)| Error::device(slot.name(), error.to_string()))
     }
 
-    fn read(control: &Control, slot: &Slot) -> io::Result<Self> {
-        let state = slot.state()?;
+    fn read(control: &Control, slot: &Slot) -> Result<Self, Gone> {
+        let mut answers = Answers::default();
+        let state = answers.state(slot)?;
         let mut report = Self {
             name: slot.name().to_owned(),
             device: None,
@@ -188,27 +237,31 @@ impl DeviceReport {
             present_bytes: 0,
             counters: BTreeMap::new(),
             error: None,
+            problem: None,
             holders: Vec::new(),
             state,
         };
         if !is_settled(&report.state) {
+            report.problem = answers.problem();
             return Ok(report);
         }
-        report.requested_size = slot.read("size")?.parse().unwrap_or(0);
-        report.verify = slot.read("verify")? == "1";
-        report.direct = slot.read("direct")? == "1";
-        report.read_only = slot.read("read_only")? == "1";
-        report.layers = slot.layers()?.iter().map(LayerState::of).collect();
+        report.requested_size = answers.read(slot, "size")?.parse().unwrap_or(0);
+        report.verify = answers.read(slot, "verify")? != "0";
+        report.direct = answers.read(slot, "direct")? == "1";
+        report.read_only = answers.read(slot, "read_only")? != "0";
+        let layers = answers.take("layers", slot.layers())?;
+        report.layers = layers.iter().map(LayerState::of).collect();
         (report.file_bytes, report.present_bytes) = sums(&report.layers);
-        report.counters = slot
-            .read("stat")?
+        report.counters = answers
+            .read(slot, "stat")?
             .lines()
             .filter_map(|line| {
                 let (name, value) = line.split_once(' ')?;
                 Some((name.to_owned(), value.parse().ok()?))
             })
             .collect();
-        report.error = filled(slot.read("error")?);
+        report.error = filled(answers.read(slot, "error")?);
+        report.problem = answers.problem();
         if let Some(disk) = slot.disk() {
             report.size = disk::size(&disk);
             report.device = Some(disk::node(&disk).display().to_string());

@@ -6,6 +6,7 @@
 pub(super) mod blocks;
 pub(super) mod files;
 pub(super) mod joined;
+pub(super) mod lines;
 pub(super) mod metadata;
 pub(super) mod neighbours;
 pub(super) mod stacked;

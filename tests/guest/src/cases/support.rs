@@ -4,6 +4,7 @@
 
 pub(super) mod content;
 pub(super) mod damage;
+pub(super) mod defect;
 pub(super) mod device;
 pub(super) mod digest;
 pub(super) mod dir;

@@ -21,7 +21,7 @@ impl fmt::Display for List {
                 device.size.map_or_else(|| "-".to_owned(), short),
                 device.layers.to_string(),
                 short(device.present_bytes),
-                device.error.clone().unwrap_or_default(),
+                words(&device.error, &device.problem),
             ]);
         }
         let mut widths = [0; 7];
@@ -39,6 +39,16 @@ impl fmt::Display for List {
         }
         Ok(())
     }
+}
+
+/// What is wrong with a device, in a cell.
+fn words(error: &Option<String>, problem: &Option<String>) -> String {
+    let words: Vec<&str> = [problem, error]
+        .into_iter()
+        .flatten()
+        .map(|s| &**s)
+        .collect();
+    words.join("; ")
 }
 
 /// A number of bytes in few characters.
@@ -104,6 +114,9 @@ impl fmt::Display for DeviceReport {
         for holder in &self.holders {
             row(f, "in use", format_args!("{holder}"))?;
         }
+        if let Some(problem) = &self.problem {
+            row(f, "not known", format_args!("{problem}"))?;
+        }
         match &self.error {
             Some(error) => row(f, "last error", format_args!("{error}")),
             None => Ok(()),
@@ -163,6 +176,7 @@ mod tests {
             file_bytes: 10,
             present_bytes: 4096,
             error: error.map(str::to_owned),
+            problem: None,
         };
         let list = List {
             devices: vec![device("a", None), device("longer", Some("layer 0: bad"))],

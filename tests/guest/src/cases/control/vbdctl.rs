@@ -2,6 +2,7 @@
 
 //! The verbs for devices, from end to end.
 
+mod answers;
 mod busy;
 mod sources;
 mod table;
@@ -30,6 +31,7 @@ cases! {
     what_a_killed_program_leaves: what_a_killed_program_leaves,
     errors_come_through: errors_come_through,
     json_fields: json_fields,
+    one_device_hides_no_other: answers::one_device_hides_no_other,
     replaced_layers: replaced_layers,
     layers_that_were_written_to_are_other_layers: written_layers,
     another_mount_namespace: sources::another_mount_namespace,
@@ -268,7 +270,8 @@ fn json_fields() {
             "name": "web", "state": "on", "device": node, "size": 2 << 20,
             "requested_size": 2 << 20, "verify": false, "direct": false, "read_only": true,
             "layers": [layer(0, "plain"), layer(1, "lz4")],
-            "file_bytes": 0, "present_bytes": 0, "counters": {}, "error": null, "holders": [],
+            "file_bytes": 0, "present_bytes": 0, "counters": {}, "error": null,
+            "problem": null, "holders": [],
         })
     );
     let dir = Dir::new("off");
@@ -282,10 +285,12 @@ fn json_fields() {
             {
                 "name": "off", "state": "off", "device": null, "size": null, "layers": 0,
                 "file_bytes": 0, "present_bytes": 0, "error": dir.get("error"),
+                "problem": null,
             },
             {
                 "name": "web", "state": "on", "device": node, "size": 2 << 20, "layers": 2,
                 "file_bytes": size(0) + size(1), "present_bytes": present, "error": null,
+                "problem": null,
             },
         ]})
     );

@@ -189,7 +189,7 @@ impl Stand {
         let said = self.dir.get("error");
         let known = refusal.errors.iter().find(|error| {
             let rule = error.to_string();
-            words(refusal.layer, paths, &rule).contains(&said)
+            words(refusal.layer, paths, &rule) == said
         });
         let Some(error) = known else {
             return Err(format!("{said:?} ({errno:?}), and not one of {refusal:?}"));
@@ -298,16 +298,13 @@ impl Stand {
 }
 
 /// What `error` may say: blocks that are read as metadata name their layer once more.
-fn words(layer: Option<u8>, paths: &[PathBuf], rule: &str) -> [String; 2] {
+fn words(layer: Option<u8>, paths: &[PathBuf], rule: &str) -> String {
     let Some(layer) = layer else {
-        return [rule.to_string(), rule.to_string()];
+        return rule.to_string();
     };
     let path = paths.get(usize::from(layer)).map(PathBuf::as_path);
     let path = path.unwrap_or(Path::new("")).display();
-    [
-        format!("layer {layer} ({path}): {rule}"),
-        format!("layer {layer} ({path}): layer {layer}: {rule}"),
-    ]
+    format!("layer {layer} ({path}): {rule}")
 }
 
 /// Compares sectors from `first` on that could be read.

@@ -5,9 +5,11 @@
 use super::mapper::{self, Disk, Mapped, Targets};
 use super::model::{self, Form};
 use crate::case::Case;
+use crate::cases::support::defect::{self, Cause};
 use crate::cases::support::kmsg::Log;
 use crate::cases::support::read;
 use crate::cases::support::scratch::Scratch;
+use crate::cases::support::tool;
 use std::thread;
 use std::time::{Duration, Instant};
 use vbd_tests_host::rng::Rng;
@@ -29,6 +31,10 @@ pub(in crate::cases) const CASES: &[Case] = &[
     Case {
         name: "device_that_goes_away_and_comes_back",
         run: device_that_goes_away_and_comes_back,
+    },
+    Case {
+        name: "device_layer_and_place_of_each_fault",
+        run: device_layer_and_place_of_each_fault,
     },
     Case {
         name: "slow_device",
@@ -102,9 +108,11 @@ fn one_block_with_a_wrong_checksum() {
     let said: Vec<String> = log.errors();
     let start = BAD * 4096;
     let line = format!(
-        "vbd_dm: read of bytes {start}..{}: layer 0: zfile offset {at}: block checksum does not match \
-         (found {})",
+        "vbd_dm: {}: read of bytes {start}..{}: layer 0 ({}): zfile offset {at}: block checksum does \
+         not match (found {})",
+        mapped.disk(),
         start + 4096,
+        layer.path(),
         BAD + 1
     );
     assert!(said.contains(&line), "not \"{line}\": {said:?}");
@@ -202,9 +210,8 @@ fn sectors_that_cannot_be_read() {
         assert_eq!(mapped.counter("errors"), bad.len() as u64);
         assert_eq!(mapped.counter("crc_errors"), 0);
         let said = log.errors();
-        let ours = said
-            .iter()
-            .filter(|text| text.starts_with("vbd_dm: read of bytes "));
+        let begin = format!("vbd_dm: {}: read of bytes ", mapped.disk());
+        let ours = said.iter().filter(|text| text.starts_with(&begin));
         assert!(ours.count() > 0, "{said:?}");
         drop(mapped);
         drop((under, layer));
@@ -275,6 +282,61 @@ fn fails(file: &std::fs::File, disk: &[u8], seed: u64) -> u64 {
         }
     }
     failed
+}
+
+/// As of a device of `vbd.ko`: which disk, which layer by the name in the table, and where in it.
+fn device_layer_and_place_of_each_fault() {
+    for defect in defect::all() {
+        let targets = Targets::begin();
+        let scratch = Scratch::new();
+        let bottom = Disk::new(&scratch, "bottom", &defect::bottom());
+        let layer = Disk::new(&scratch, "layer", &defect.file);
+        let (size, path) = (defect.file.len() as u64, layer.path());
+        let sectors = size / 512;
+        let (good, bad) = match &defect.cause {
+            Cause::Sectors(bad) => (bad.start, bad.end),
+            _ => (sectors, sectors),
+        };
+        let mut table = format!("0 {good} linear {path} 0");
+        if good < bad {
+            table += &format!(
+                ",{good} {} error,{bad} {} linear {path} {bad}",
+                bad - good,
+                sectors - bad
+            );
+        }
+        let under = Mapped::new("under", &table);
+        read::read_ahead(&under.disk(), 0);
+        let upper = match &defect.cause {
+            Cause::Sectors(_) => under.part(size),
+            _ => layer.part(),
+        };
+        let bytes = 64 * 4096;
+        let mapped = Mapped::new("dm", &mapper::lsmt(bytes, &[bottom.part(), upper.clone()]));
+        if let Cause::Cut(cut) = defect.cause {
+            let mut options = std::fs::OpenOptions::new();
+            let file = options.write(true).open(scratch.join("layer"));
+            file.expect("the file").set_len(cut).expect("truncate");
+            tool::run("losetup", &["--set-capacity", &path]);
+        }
+        read::drop_caches();
+        let bad = defect::bad();
+        let log = Log::mark();
+        read::check_eio(&read::direct(&mapped.path()), bad.start as u64, bad.len());
+        let said = log.errors().into_iter();
+        let said: Vec<String> = said.filter(|line| line.starts_with("vbd_dm: ")).collect();
+        let line = format!(
+            "vbd_dm: {}: read of bytes {}..{}: layer 1 ({}): {}",
+            mapped.disk(),
+            bad.start,
+            bad.end,
+            upper.device,
+            defect.rule
+        );
+        assert_eq!(said, [line], "{}", defect.name);
+        drop(mapped);
+        drop((under, layer, bottom, targets));
+    }
 }
 
 fn slow_device() {

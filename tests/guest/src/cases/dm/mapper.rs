@@ -230,6 +230,12 @@ impl Mapped {
         format!("/dev/mapper/{}", self.name)
     }
 
+    /// The kernel's name of the disk.
+    pub(super) fn disk(&self) -> String {
+        let words = ["-c", "--noheadings", "-o", "blkdevname"];
+        self.dmsetup("info", &words)
+    }
+
     pub(super) fn part(&self, bytes: u64) -> Part {
         Part {
             device: self.path(),

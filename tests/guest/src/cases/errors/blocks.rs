@@ -38,7 +38,11 @@ fn image(algorithm: u8) -> Image {
 fn line(image: &Image, rule: &str) -> String {
     let (start, end) = (BAD * BLOCK, BAD * BLOCK + BLOCK);
     let (at, block) = (image.stored_at(BAD), BAD + 1);
-    format!("read of bytes {start}..{end}: layer 0: zfile offset {at}: {rule} (found {block})")
+    let layer = image.path();
+    format!(
+        "vbd0: read of bytes {start}..{end}: layer 0 ({}): zfile offset {at}: {rule} (found {block})",
+        layer.display()
+    )
 }
 
 /// Reads the bad block alone: `EIO` after one more attempt, one line, and nothing else amiss.
@@ -298,7 +302,10 @@ fn in_an_upper_layer() {
     let (start, end) = (41 * 512, 42 * 512);
     assert_eq!(
         log.vbd_errors(),
-        [format!("read of bytes {start}..{end}: layer 1: {rule}")]
+        [format!(
+            "vbd0: read of bytes {start}..{end}: layer 1 ({}): {rule}",
+            image.path().display()
+        )]
     );
     assert_eq!(
         read::pread(&file, 42 * 512, 512).expect("a sector of the top layer"),

@@ -22,7 +22,8 @@ pub(in super::super) const CASES: &[Case] = crate::cases::cases![
     storage_that_recovers,
 ];
 
-fn truncate(path: &Path, size: u64) {
+/// Cuts a layer's file.
+pub(super) fn truncate(path: &Path, size: u64) {
     let file = OpenOptions::new()
         .write(true)
         .open(path)
@@ -53,7 +54,9 @@ fn truncated_plain_layer() {
         // The log may have had enough of it by now.
         let (start, end) = (left, left + 512);
         let line = format!(
-            "read of bytes {start}..{end}: file offset {}: the file ends early (truncated)",
+            "vbd0: read of bytes {start}..{end}: layer 0 ({}): file offset {}: the file ends early \
+             (truncated)",
+            layer.display(),
             4096 + left
         );
         let said = log.vbd_errors();

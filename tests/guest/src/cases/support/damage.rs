@@ -72,6 +72,11 @@ impl Image {
         self.scratch.file("layer", bytes)
     }
 
+    /// Path of that file.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.scratch.join("layer")
+    }
+
     /// Attaches a layer of these bytes.
     pub(crate) fn attach(&self, bytes: &[u8], more: &str) -> Module {
         Module::stack(&[self.file(bytes)], more)

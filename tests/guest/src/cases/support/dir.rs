@@ -51,8 +51,18 @@ impl Dir {
     }
 
     pub(crate) fn set(&self, attribute: &str, value: &str) -> Done {
+        self.set_bytes(attribute, value.as_bytes())
+    }
+
+    /// Sets an attribute to what need not be text.
+    pub(crate) fn set_bytes(&self, attribute: &str, value: &[u8]) -> Done {
         let file = OpenOptions::new().write(true).open(self.0.join(attribute));
-        plain(plain(file)?.write_all(value.as_bytes()))
+        plain(plain(file)?.write_all(value))
+    }
+
+    /// An attribute as it is, with the end of its line.
+    pub(crate) fn get_bytes(&self, attribute: &str) -> Vec<u8> {
+        fs::read(self.0.join(attribute)).unwrap_or_else(|error| panic!("{attribute}: {error}"))
     }
 
     /// Makes layer `number` of a file.

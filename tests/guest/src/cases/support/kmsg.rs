@@ -91,7 +91,9 @@ fn message(record: &str) -> Message {
         let named = NAMES.iter().fold(text.to_string(), |text, (number, name)| {
             text.replace(&format!("Error({number})"), name)
         });
-        Some(Message { level, text: named })
+        // A backslash, which this file shows by its number.
+        let text = named.replace("\\x5c", "\\");
+        Some(Message { level, text })
     });
     parts.unwrap_or_else(|| panic!("a log record without a head: {record}"))
 }
