@@ -19,7 +19,7 @@ use crate::stack::{Options, Stack};
 use crate::stats::Stats;
 use crate::sys::dm::{Answer, Bio, Refusal, Table, Target};
 use crate::sys::shrinker::Shrinker;
-use crate::transfer::{Progress, Transfer, Verdict};
+use crate::transfer::{Progress, Transfer, Verdict, OPTIMAL_BYTES};
 use core::fmt::Write;
 use kernel::fmt;
 use kernel::prelude::*;
@@ -120,6 +120,7 @@ pub(crate) struct StackTarget<K> {
 impl<K: Kind> Target for StackTarget<K> {
     const NAME: &'static CStr = K::NAME;
     const VERSION: [u32; 3] = [1, 0, 0];
+    const OPTIMAL_SIZE: u32 = OPTIMAL_BYTES as u32;
     type BioData = Progress;
     type Shared = Arc<Shared>;
 

@@ -37,6 +37,9 @@ pub(crate) trait Target: Sized + Send + Sync + 'static {
     /// Version of the table's syntax.
     const VERSION: [u32; 3];
 
+    /// Bytes of a read that keeps the target busy best. Read-ahead is twice as much.
+    const OPTIMAL_SIZE: u32;
+
     /// The target's own data in each bio.
     type BioData: Default + Send + Sync;
 
@@ -157,6 +160,8 @@ impl<T: Target> Registration<T> {
     pub(crate) fn new(shared: T::Shared) -> Result<Self> {
         let kind = generated::target_type {
             name: T::NAME.as_char_ptr(),
+            // `map` never sleeps, whatever becomes of the bio.
+            features: u64::from(generated::DM_TARGET_NOWAIT),
             // Tables with such a target pin the module.
             module: (&raw const bindings::__this_module).cast_mut(),
             version: T::VERSION,
@@ -165,7 +170,7 @@ impl<T: Target> Registration<T> {
             map: Some(Self::map),
             status: Some(Self::status),
             message: Some(Self::message),
-            io_hints: Some(io_hints),
+            io_hints: Some(Self::io_hints),
             ..Default::default()
         };
         let kind = Opaque::new(kind);
@@ -352,6 +357,30 @@ impl<T: Target> Registration<T> {
     }
 }
 
+impl<T: Target> Registration<T> {
+    /// `target_type.io_hints`: what a disk of vbd.ko says of itself.
+    ///
+    /// Bios end here: none goes on to a device below, whose limits are therefore no limits of the
+    /// target (there is no `iterate_devices`); and there is nothing to poll.
+    ///
+    /// # Safety
+    ///
+    /// Called by device-mapper with limits to write.
+    unsafe extern "C" fn io_hints(
+        _ti: *mut generated::dm_target,
+        limits: *mut bindings::queue_limits,
+    ) {
+        // SAFETY: By this function's requirements.
+        unsafe {
+            (*limits).logical_block_size = SECTOR as u32;
+            (*limits).physical_block_size = bindings::PAGE_SIZE as u32;
+            (*limits).io_min = bindings::PAGE_SIZE as u32;
+            (*limits).io_opt = T::OPTIMAL_SIZE;
+            (*limits).features &= !generated::VBD_FEAT_POLL;
+        }
+    }
+}
+
 impl<T: Target> Drop for Registration<T> {
     fn drop(&mut self) {
         // SAFETY: Registered by the type invariant. Tables pin the module, so there are none.
@@ -375,20 +404,6 @@ impl<T> Private<T> {
             )?;
         }
         Ok(())
-    }
-}
-
-/// `target_type.io_hints`: sectors can be read one by one, whatever the layers lie on.
-///
-/// # Safety
-///
-/// Called by device-mapper with limits to write.
-unsafe extern "C" fn io_hints(_ti: *mut generated::dm_target, limits: *mut bindings::queue_limits) {
-    // SAFETY: By this function's requirements.
-    unsafe {
-        (*limits).logical_block_size = SECTOR as u32;
-        (*limits).physical_block_size = bindings::PAGE_SIZE as u32;
-        (*limits).io_min = bindings::PAGE_SIZE as u32;
     }
 }
 

@@ -60,6 +60,7 @@ pub(crate) const THEMES: &[(&str, &[Case])] = &[
     ("control_vbdctl", control::vbdctl::CASES),
     ("dm", dm::module::CASES),
     ("dm", dm::answers::CASES),
+    ("dm", dm::beside::CASES),
     ("dm", dm::tables::CASES),
     ("dm", dm::refused::CASES),
     ("dm", dm::reads::CASES),

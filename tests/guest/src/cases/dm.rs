@@ -3,6 +3,7 @@
 //! The targets of device-mapper: `zfile_target` and `lsmt_target`.
 
 pub(super) mod answers;
+pub(super) mod beside;
 pub(super) mod cycles;
 pub(super) mod damage;
 pub(super) mod fixtures;
