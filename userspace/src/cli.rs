@@ -26,6 +26,8 @@ const STATUS: &str = "Exit status: 0 done, 1 failed, 2 misuse.";
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
+// Only the verb that is used is put together: that is half of what a short run takes.
+#[command(defer = true)]
 pub(crate) enum Command {
     /// Show a stack of layers as a block device.
     Attach(devices::AttachArgs),

@@ -11,7 +11,10 @@ pub mod detach;
 pub mod disk;
 pub mod holder;
 pub mod identity;
+mod node;
+pub mod results;
 pub mod saved;
+mod udev;
 
 use crate::error::{Error, Result};
 use identity::Identity;
@@ -226,6 +229,18 @@ impl Slot {
         Ok(())
     }
 
+    /// Switches the device off, which is no work if it is, and removes it.
+    fn take_away(&self) -> io::Result<()> {
+        let disk = self.disk();
+        let nodes = disk
+            .map(|disk| node::left_behind(&disk))
+            .unwrap_or_default();
+        self.write("power", 0)?;
+        self.remove()?;
+        node::remove(&nodes);
+        Ok(())
+    }
+
     /// Removes a device that is off.
     fn remove(&self) -> io::Result<()> {
         gone(self.remove_layers())?;
@@ -313,8 +328,9 @@ impl Wait {
 
 /// Reads an attribute, without the end of its line: only the last one is not the value's.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.read_to_end(&mut bytes)?;
+    // It has at most a page. Asking for the size first, as `fs::read()` does, would tell nothing.
+    let mut bytes = Vec::with_capacity(4096);
+    File::open(path)?.take(1 << 20).read_to_end(&mut bytes)?;
     if bytes.last() == Some(&b'\n') {
         bytes.pop();
     }

@@ -46,6 +46,7 @@ fn misuse_ends_with_status_2() {
         &["attach", "--verify", "2", "x"],
         &["attach", "--size", "1000", "x"],
         &["attach", "--timeout", "-1", "x"],
+        &["attach", "--sector-size", "1024", "x"],
         &["attach", "--config", "x", "y"],
         &["detach"],
         &["detach", "--all", "x"],

@@ -9,7 +9,8 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use vbdctl::control::saved::{self, Results};
+use vbdctl::control::results::Results;
+use vbdctl::control::saved;
 
 fn dist(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -2,10 +2,11 @@
 
 //! Arguments of the verbs for devices.
 
-use super::virtual_size;
+use super::{bytes, virtual_size};
 use clap::{ArgAction, Args, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
+use vbdctl::control::attach::SECTOR_SIZES;
 
 const ATTACH_EXAMPLES: &str = "\
 Examples:
@@ -19,21 +20,27 @@ Examples:
       vbdctl attach --config /etc/vbd/web.json
 
 A stack that is attached under the same name with the same options is left as it is, and its path
-is printed: attaching twice is attaching once. Another stack under the same name is an error.
+is printed: attaching twice is attaching once. Another stack under the same name is an error, and
+so are the same files when they were changed since then: the device has what was read before that.
 Without --name the name is made from layers and options, such as stack-89abcdef01234567.
 
-The driver is loaded and configfs mounted if that is needed. If anything fails, nothing stays behind.
+The driver is loaded and configfs mounted if that is needed. When the path is printed, the disk can
+be opened, and where udev has vbd's rule, its link is there, too. Where /dev is no devtmpfs, as in
+many containers, the node is made, and detach removes it. If anything fails, nothing stays behind.
 
 A file for --config holds one JSON object:
-    layers   layer files, bottom first; relative names count from the file's directory
-    config   or, instead of layers, an overlaybd config.v1.json
-    name     optional; by default the file's name without .json
-    size     optional; as --size, in bytes
-    verify   optional; false as --verify 0
-    direct   optional; true as --direct
+    layers       layer files, bottom first; relative names count from the file's directory
+    config       or, instead of layers, an overlaybd config.v1.json
+    name         optional; by default the file's name without .json
+    size         optional; as --size, in bytes
+    verify       optional; false as --verify 0
+    direct       optional; true as --direct
+    partscan     optional; true as --partscan
+    sector_size  optional; as --sector-size, in bytes
 An overlaybd config.v1.json may stand there itself, too. Of such a configuration every key that
 cannot be honoured is refused: upper, accelerationLayer, recordTracePath, download.enable, and
-layers that are not here as files. Its resultFile gets success or failed:REASON.
+layers that are not here as files. Its resultFile gets success or failed:REASON: a regular file is
+made or replaced, a character device or a pipe gets the words, anything else is an error.
 
 Exit status: 0 done, 1 failed, 2 misuse.";
 
@@ -70,7 +77,15 @@ pub(crate) struct AttachArgs {
     #[arg(long)]
     pub(crate) direct: bool,
 
-    /// Longest wait for others that work on the device, and for its node.
+    /// Have the kernel look for partitions.
+    #[arg(long, short = 'P')]
+    pub(crate) partscan: bool,
+
+    /// Bytes of a logical block of the disk, 512 or 4096 [default: 512].
+    #[arg(long, short = 'b', value_name = "BYTES", value_parser = sector_size)]
+    pub(crate) sector_size: Option<u32>,
+
+    /// Longest wait for others that work on the device, and for its node and link.
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "10")]
     pub(crate) timeout: Duration,
 }
@@ -246,6 +261,12 @@ fn switch(text: &str) -> Result<bool, String> {
         "1" => Ok(true),
         _ => Err("must be 0 or 1".to_owned()),
     }
+}
+
+fn sector_size(text: &str) -> Result<u32, String> {
+    let size = bytes(text).ok().and_then(|size| u32::try_from(size).ok());
+    size.filter(|size| SECTOR_SIZES.contains(size))
+        .ok_or_else(|| "must be 512 or 4096".to_owned())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -5,24 +5,32 @@
 use crate::cli::devices::{device_name, AttachArgs};
 use crate::cmd::print::print;
 use anyhow::Result;
-use std::path::PathBuf;
-use vbdctl::control::attach::{attach, Stack};
-use vbdctl::control::saved::{self, Results, Saved};
+use vbdctl::control::attach::{attach, Attached, Stack};
+use vbdctl::control::results::Results;
+use vbdctl::control::saved::{self, Saved};
 use vbdctl::control::Control;
 use vbdctl::error::Error;
 
 /// Attaches the stack and prints the device's path.
 pub(crate) fn run(args: &AttachArgs) -> Result<()> {
     let mut results = Results::default();
-    let result = device(args, &mut results);
+    let result = told(args, &mut results);
     // The failure itself is worth more than that it could not be written down.
     let written = results.write(&result);
-    let device = result?;
+    let attached = result?;
     written?;
-    print(&format!("{}\n", device.display()))
+    attached.keep();
+    Ok(())
 }
 
-fn device(args: &AttachArgs, results: &mut Results) -> vbdctl::Result<PathBuf> {
+/// Attaches, and prints the path: nobody has a device that nobody knows of.
+fn told(args: &AttachArgs, results: &mut Results) -> Result<Attached> {
+    let attached = device(args, results)?;
+    print(&format!("{}\n", attached.node().display()))?;
+    Ok(attached)
+}
+
+fn device(args: &AttachArgs, results: &mut Results) -> vbdctl::Result<Attached> {
     let Saved {
         layers,
         name,
@@ -37,6 +45,8 @@ fn device(args: &AttachArgs, results: &mut Results) -> vbdctl::Result<PathBuf> {
     options.size = args.size.unwrap_or(options.size);
     options.verify = args.verify.unwrap_or(options.verify);
     options.direct |= args.direct;
+    options.partscan |= args.partscan;
+    options.sector_size = args.sector_size.unwrap_or(options.sector_size);
     let stack = Stack::open(&layers, options)?;
     let name = match args.name.clone().or(name) {
         Some(name) => device_name(&name).map_err(|reason| Error::Device { name, reason })?,

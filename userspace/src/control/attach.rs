@@ -3,7 +3,8 @@
 //! Attaching a stack: once, whoever asks for it how often.
 
 use super::identity::{Change, Identity};
-use super::{disk, Control, LayerEntry, Slot, Wait};
+use super::udev::Moment;
+use super::{disk, node, udev, Control, LayerEntry, Lock, Slot, Wait};
 use crate::error::{Error, Result};
 use signal_hook::consts::TERM_SIGNALS;
 use std::fs::{self, File};
@@ -25,7 +26,14 @@ pub struct Options {
     pub verify: bool,
     /// Whether layers that are not compressed are read past the page cache.
     pub direct: bool,
+    /// Whether the kernel looks for partitions.
+    pub partscan: bool,
+    /// Bytes of a logical block of the disk, one of [`SECTOR_SIZES`].
+    pub sector_size: u32,
 }
+
+/// Sizes that a logical block of a disk can have, in bytes.
+pub const SECTOR_SIZES: [u32; 2] = [512, 4096];
 
 impl Default for Options {
     fn default() -> Self {
@@ -33,7 +41,22 @@ impl Default for Options {
             size: 0,
             verify: true,
             direct: false,
+            partscan: false,
+            sector_size: 512,
         }
+    }
+}
+
+impl Options {
+    /// The driver's attributes that say so, and their values.
+    fn attributes(&self) -> [(&'static str, u64); 5] {
+        [
+            ("size", self.size),
+            ("verify", u64::from(self.verify)),
+            ("direct", u64::from(self.direct)),
+            ("partscan", u64::from(self.partscan)),
+            ("logical_block_size", u64::from(self.sector_size)),
+        ]
     }
 }
 
@@ -81,12 +104,11 @@ impl Stack {
 
     /// A name for the stack: the same for the same files, as long as they are not changed, and options.
     pub fn name(&self) -> String {
-        let Options {
-            size,
-            verify,
-            direct,
-        } = self.options;
-        let mut text = format!("{size} {verify} {direct}");
+        let values = self
+            .options
+            .attributes()
+            .map(|(_, value)| value.to_string());
+        let mut text = values.join(" ");
         for layer in &self.layers {
             text += "\n";
             text += layer.identity.text();
@@ -95,19 +117,20 @@ impl Stack {
         format!("stack-{:016x}", hash >> 64)
     }
 
+    /// Fails unless the device, which is on, is this stack.
+    fn is_attached_as(&self, slot: &Slot) -> Result<()> {
+        let difference = self
+            .difference(slot)
+            .map_err(Error::io(&slot.path, "cannot compare"))?;
+        difference.map_or(Ok(()), |difference| {
+            let reason = format!("is attached as another stack: {difference}");
+            Err(Error::device(&slot.name, reason))
+        })
+    }
+
     /// What a device that is on has that this stack has not; [`None`] if they are equal.
     fn difference(&self, slot: &Slot) -> io::Result<Option<String>> {
-        let Options {
-            size,
-            verify,
-            direct,
-        } = self.options;
-        let wanted = [
-            ("size", size),
-            ("verify", u64::from(verify)),
-            ("direct", u64::from(direct)),
-        ];
-        for (attribute, wanted) in wanted {
+        for (attribute, wanted) in self.options.attributes() {
             let there = slot.read(attribute)?;
             if there != wanted.to_string() {
                 return Ok(Some(format!("{attribute} is {there}, not {wanted}")));
@@ -149,11 +172,33 @@ fn differing_layer(there: &[LayerEntry], wanted: &[Opened]) -> Option<String> {
     None
 }
 
-/// Attaches a stack as `name`, unless it is attached so already; returns the path of its device.
+/// A device that is attached. Unless it is kept, it goes again with this, if it came with it.
+#[derive(Debug)]
+#[must_use]
+pub struct Attached {
+    node: PathBuf,
+    /// Before the lock, so that it is done while the lock is held.
+    undo: Undo,
+    _lock: Lock,
+}
+
+impl Attached {
+    /// Path of the disk.
+    pub fn node(&self) -> &Path {
+        &self.node
+    }
+
+    /// Leaves the device as it is.
+    pub fn keep(mut self) {
+        self.undo.0 = None;
+    }
+}
+
+/// Attaches a stack as `name`, unless it is attached so already.
 ///
 /// A device of that name that is off, as a program that was killed leaves behind, is made anew. When
 /// anything fails, the device is removed.
-pub fn attach(control: &Control, name: &str, stack: &Stack, timeout: Duration) -> Result<PathBuf> {
+pub fn attach(control: &Control, name: &str, stack: &Stack, timeout: Duration) -> Result<Attached> {
     let deadline = Instant::now() + timeout;
     let slot = control.slot(name);
     // A signal must not leave half a device behind. The wait for what there is to do is bounded.
@@ -162,7 +207,7 @@ pub fn attach(control: &Control, name: &str, stack: &Stack, timeout: Duration) -
         signal_hook::flag::register(*signal, Arc::clone(&stop))
             .map_err(Error::io(&slot.path, "cannot watch for signals"))?;
     }
-    let _lock = loop {
+    let lock = loop {
         match fs::create_dir(&slot.path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 return Err(Error::io(&slot.path, "cannot make the device")(error));
@@ -173,59 +218,76 @@ pub fn attach(control: &Control, name: &str, stack: &Stack, timeout: Duration) -
             break lock;
         }
     };
-    if slot.settled(deadline)? == "on" {
-        let difference = stack
-            .difference(&slot)
-            .map_err(Error::io(&slot.path, "cannot compare"))?;
-        return match (difference, slot.disk()) {
-            (None, Some(disk)) => Ok(disk::node(&disk)),
-            (None, None) => Err(Error::device(name, "went away")),
-            (Some(difference), _) => Err(Error::device(
-                name,
-                format!("is attached as another stack: {difference}"),
-            )),
-        };
+    let on = slot.settled(deadline)? == "on";
+    let mut attached = Attached {
+        node: PathBuf::new(),
+        undo: Undo((!on).then(|| slot.clone())),
+        _lock: lock,
+    };
+    let since = match on {
+        true => {
+            stack.is_attached_as(&slot)?;
+            0
+        }
+        false => {
+            let since = udev::now();
+            switch_on(&slot, stack, &stop)?;
+            since
+        }
+    };
+    attached.node = appear(&slot, since, deadline, &stop)?;
+    Ok(attached)
+}
+
+fn interrupted(slot: &Slot, stop: &AtomicBool) -> Result<()> {
+    match stop.load(Ordering::Relaxed) {
+        true => Err(Error::device(&slot.name, "interrupted")),
+        false => Ok(()),
     }
-    let undo = Undo(Some(&slot));
-    let node = make(&slot, stack, deadline, &stop)?;
-    undo.dismiss();
-    Ok(node)
 }
 
 /// Sets a device up that is off, and switches it on.
-fn make(slot: &Slot, stack: &Stack, deadline: Instant, stop: &AtomicBool) -> Result<PathBuf> {
-    let interrupted = || match stop.load(Ordering::Relaxed) {
-        true => Err(Error::device(&slot.name, "interrupted")),
-        false => Ok(()),
-    };
-    let failed = |attribute| Error::io(&slot.path, attribute);
+fn switch_on(slot: &Slot, stack: &Stack, stop: &AtomicBool) -> Result<()> {
     slot.remove_layers()
-        .map_err(failed("cannot remove what was left behind"))?;
-    slot.write("size", stack.options.size)
-        .map_err(failed("cannot set the size"))?;
-    slot.write("verify", u8::from(stack.options.verify))
-        .map_err(failed("cannot set verify"))?;
-    slot.write("direct", u8::from(stack.options.direct))
-        .map_err(failed("cannot set direct"))?;
+        .map_err(Error::io(&slot.path, "cannot remove what was left behind"))?;
+    for (attribute, value) in stack.options.attributes() {
+        slot.write(attribute, value).map_err(|error| {
+            Error::device(&slot.name, format!("cannot set {attribute}: {error}"))
+        })?;
+    }
     for (number, layer) in stack.layers.iter().enumerate() {
-        interrupted()?;
+        interrupted(slot, stop)?;
         slot.add_layer(number, layer.file.as_raw_fd())
             .map_err(Error::io(&layer.path, "cannot be a layer"))?;
     }
     slot.write("power", 1)
         .map_err(|error| refused(slot, error))?;
-    interrupted()?;
+    interrupted(slot, stop)
+}
+
+/// Waits until the disk, which came after `since`, can be opened, and has its link if udev makes one.
+fn appear(slot: &Slot, since: Moment, deadline: Instant, stop: &AtomicBool) -> Result<PathBuf> {
     let disk = slot.disk();
     let disk = disk.ok_or_else(|| Error::device(&slot.name, "was switched off meanwhile"))?;
+    let node = disk::node(&disk);
     let mut wait = Wait::until(deadline);
     while !disk::has_node(&disk) {
-        interrupted()?;
-        if !wait.pause() {
-            let reason = format!("{} does not appear", disk::node(&disk).display());
+        interrupted(slot, stop)?;
+        if !node::are_kernels() {
+            node::make(&disk)?;
+        } else if !wait.pause() {
+            let reason = format!("{} does not appear", node.display());
             return Err(Error::device(&slot.name, reason));
         }
     }
-    Ok(disk::node(&disk))
+    let stopped = || stop.load(Ordering::Relaxed);
+    if !udev::links(&slot.name, &disk, since, &mut wait, stopped) {
+        interrupted(slot, stop)?;
+        // The disk itself is there, and udev may just be busy.
+        let link = udev::link(&slot.name);
+        eprintln!("vbdctl: {}: udev has not made it yet", link.display());
+    }
+    Ok(node)
 }
 
 /// Why the driver refused to attach: its own line, and the errno in words.
@@ -239,30 +301,24 @@ fn refused(slot: &Slot, error: io::Error) -> Error {
 }
 
 /// Removes a device when it is dropped.
-struct Undo<'a>(Option<&'a Slot>);
+#[derive(Debug)]
+struct Undo(Option<Slot>);
 
-impl Undo<'_> {
-    fn dismiss(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Undo<'_> {
+impl Drop for Undo {
     fn drop(&mut self) {
-        let Some(slot) = self.0 else { return };
+        let Some(slot) = &self.0 else { return };
         // Programs that look at every new disk may have it open for a moment.
         let mut wait = Wait::until(Instant::now() + Duration::from_secs(5));
-        while let Err(error) = slot.write("power", 0) {
-            if error.kind() != io::ErrorKind::ResourceBusy || !wait.pause() {
-                break;
+        loop {
+            match slot.take_away() {
+                Ok(()) => return,
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy && wait.pause() => {}
+                Err(error) => {
+                    let path = slot.path.display();
+                    eprintln!("vbdctl: {path}: cannot be removed again: {error}");
+                    return;
+                }
             }
-        }
-        if let Err(error) = slot.remove() {
-            let path: &Path = &slot.path;
-            eprintln!(
-                "vbdctl: {}: cannot be removed again: {error}",
-                path.display()
-            );
         }
     }
 }

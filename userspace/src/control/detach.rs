@@ -23,7 +23,7 @@ pub fn detach(control: &Control, slot: &Slot, timeout: Duration) -> Result<()> {
     loop {
         slot.settled(deadline)?;
         // Switched on again by someone who does not take the lock, it is busy once more.
-        match slot.write("power", 0).and_then(|()| slot.remove()) {
+        match slot.take_away() {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
                 let holders = slot
@@ -44,7 +44,8 @@ pub fn detach(control: &Control, slot: &Slot, timeout: Duration) -> Result<()> {
 
 fn busy(holders: &[holder::Holder]) -> String {
     if holders.is_empty() {
-        return "is busy: open in a process that cannot be seen from here".to_owned();
+        return "is busy: open, but by no mount, device or process that can be seen from here"
+            .to_owned();
     }
     let mut named: Vec<String> = holders
         .iter()

@@ -5,7 +5,6 @@
 use super::Control;
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 /// The device node of the disk `vbdN`.
@@ -25,9 +24,12 @@ pub fn size(disk: &str) -> Option<u64> {
 
 /// Whether the disk's node is there, and is that disk's.
 pub(super) fn has_node(disk: &str) -> bool {
-    let number = text(&sysfs(disk).join("dev")).and_then(|text| device_number(&text));
-    fs::metadata(node(disk))
-        .is_ok_and(|node| node.file_type().is_block_device() && number == Some(split(node.rdev())))
+    number(disk).is_some_and(|number| super::node::is(&node(disk), number))
+}
+
+/// The disk's device number.
+pub(super) fn number(disk: &str) -> Option<(u32, u32)> {
+    device_number(&text(&sysfs(disk).join("dev"))?)
 }
 
 /// Disks that the module's parameters made.

@@ -11,16 +11,19 @@
 //! | `size` | virtual size in bytes, a multiple of 512; 0 or absent: what the layers say |
 //! | `verify` | whether blocks' checksums are verified; absent: true |
 //! | `direct` | whether layers that are not compressed are read past the page cache; absent: false |
+//! | `partscan` | whether the kernel looks for partitions; absent: false |
+//! | `sector_size` | bytes of a logical block of the disk, 512 or 4096; absent: 512 |
 //!
 //! An overlaybd configuration may stand there itself: it is known by its key `lowers`.
 
-use super::attach::Options;
+use super::attach::{Options, SECTOR_SIZES};
+use super::results::Results;
 use crate::error::{Error, Result};
 use crate::image::config;
 use serde::Deserialize;
 use serde_json::Value;
-use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use vbd_format::limits;
 
@@ -50,33 +53,13 @@ struct Table {
     verify: bool,
     #[serde(default)]
     direct: bool,
+    #[serde(default)]
+    partscan: bool,
+    sector_size: Option<u32>,
 }
 
 fn on() -> bool {
     true
-}
-
-/// The outcome of an attach for those who wait for it: overlaybd's `resultFile`s.
-#[derive(Debug, Default)]
-pub struct Results(Vec<PathBuf>);
-
-impl Results {
-    /// Notes that the configuration `path` may want to hear the outcome.
-    fn of(&mut self, path: &Path) {
-        self.0.extend(config::result_file(path));
-    }
-
-    /// Writes the outcome, as upstream words it: `success`, or `failed:` and the reason.
-    pub fn write<T>(&self, result: &Result<T>) -> Result<()> {
-        let text = match result {
-            Ok(_) => "success".to_owned(),
-            Err(error) => format!("failed:{error}"),
-        };
-        for path in &self.0 {
-            replace(path, text.as_bytes()).map_err(Error::io(path, "cannot write the result"))?;
-        }
-        Ok(())
-    }
 }
 
 /// The layers that a command line names, in which a configuration stands for its layers.
@@ -127,6 +110,11 @@ pub fn read(path: &Path, results: &mut Results) -> Result<Saved> {
             "size: must be a multiple of 512, at most 2^59".to_owned(),
         ));
     }
+    let default = Options::default();
+    let sector_size = table.sector_size.unwrap_or(default.sector_size);
+    if !SECTOR_SIZES.contains(&sector_size) {
+        return Err(unfit("sector_size: must be 512 or 4096".to_owned()));
+    }
     let home = path.parent().unwrap_or(Path::new(""));
     let layers = match (table.layers, table.config) {
         (Some(layers), None) => layers.iter().map(|layer| home.join(layer)).collect(),
@@ -144,27 +132,16 @@ pub fn read(path: &Path, results: &mut Results) -> Result<Saved> {
             size: table.size,
             verify: table.verify,
             direct: table.direct,
+            partscan: table.partscan,
+            sector_size,
         },
     })
-}
-
-/// Gives the file `path` new contents in one step, so that nobody reads a part.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    let hidden = format!(".{}.{}", name.to_string_lossy(), std::process::id());
-    let hidden = path.with_file_name(hidden);
-    let result = File::create(&hidden)
-        .and_then(|mut file| file.write_all(bytes))
-        .and_then(|()| fs::rename(&hidden, path));
-    if result.is_err() {
-        let _ = fs::remove_file(&hidden);
-    }
-    result
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn read_text(text: &str) -> (Result<Saved>, tempfile::TempDir) {
         let dir = tempfile::tempdir().unwrap();
@@ -175,15 +152,19 @@ mod tests {
 
     #[test]
     fn a_table_is_read() {
-        let (saved, dir) =
-            read_text(r#"{"layers": ["a", "/b"], "verify": false, "direct": true, "size": 1024}"#);
+        let (saved, dir) = read_text(
+            r#"{"layers": ["a", "/b"], "verify": false, "direct": true, "size": 8192,
+                    "partscan": true, "sector_size": 4096}"#,
+        );
         let saved = saved.unwrap();
         assert_eq!(saved.layers, [dir.path().join("a"), PathBuf::from("/b")]);
         assert_eq!(saved.name.as_deref(), Some("web"));
         let options = Options {
-            size: 1024,
+            size: 8192,
             verify: false,
             direct: true,
+            partscan: true,
+            sector_size: 4096,
         };
         assert_eq!(saved.options, options);
     }
@@ -199,6 +180,10 @@ mod tests {
             (
                 r#"{"layers": ["a"], "size": 1000}"#,
                 "size: must be a multiple",
+            ),
+            (
+                r#"{"layers": ["a"], "sector_size": 1024}"#,
+                "sector_size: must be 512 or 4096",
             ),
             (r#"{"layers": ["a"], "sise": 1024}"#, "unknown field `sise`"),
             (r#"["a"]"#, "invalid type"),
@@ -252,7 +237,7 @@ mod tests {
         let file = dir.path().join("result");
         let text = fs::read_to_string(&file).unwrap();
         assert!(text.starts_with("failed:/"), "{text}");
-        results.write(&Ok(())).unwrap();
+        results.write(&Ok::<_, Error>(())).unwrap();
         assert_eq!(fs::read_to_string(&file).unwrap(), "success");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
     }

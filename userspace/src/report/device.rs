@@ -23,6 +23,8 @@
 //! | `requested_size` | virtual size that was asked for; 0 = what the layers say |
 //! | `verify` | whether blocks' checksums are verified |
 //! | `direct` | whether layers that are not compressed are read past the page cache |
+//! | `partscan` | whether the kernel looks for partitions |
+//! | `sector_size` | bytes of a logical block of the disk |
 //! | `read_only` | whether the disk is |
 //! | `counters` | the driver's counters by name; more may come |
 //! | `holders` | who uses the disk: a [`Holder`] each |
@@ -86,6 +88,8 @@ pub struct DeviceReport {
     pub requested_size: u64,
     pub verify: bool,
     pub direct: bool,
+    pub partscan: bool,
+    pub sector_size: u32,
     pub read_only: bool,
     pub layers: Vec<LayerState>,
     pub file_bytes: u64,
@@ -231,6 +235,8 @@ impl DeviceReport {
             requested_size: 0,
             verify: true,
             direct: false,
+            partscan: false,
+            sector_size: 512,
             read_only: true,
             layers: Vec::new(),
             file_bytes: 0,
@@ -248,6 +254,9 @@ impl DeviceReport {
         report.requested_size = answers.read(slot, "size")?.parse().unwrap_or(0);
         report.verify = answers.read(slot, "verify")? != "0";
         report.direct = answers.read(slot, "direct")? == "1";
+        report.partscan = answers.read(slot, "partscan")? == "1";
+        let size = answers.read(slot, "logical_block_size")?;
+        report.sector_size = size.parse().unwrap_or(512);
         report.read_only = answers.read(slot, "read_only")? != "0";
         let layers = answers.take("layers", slot.layers())?;
         report.layers = layers.iter().map(LayerState::of).collect();

@@ -93,11 +93,13 @@ impl fmt::Display for DeviceReport {
             "not verified"
         };
         let direct = if self.direct { ", direct" } else { "" };
+        let partscan = if self.partscan { ", partitions" } else { "" };
         row(
             f,
             "mode",
-            format_args!("{mode}, block checksums {verify}{direct}"),
+            format_args!("{mode}, block checksums {verify}{direct}{partscan}"),
         )?;
+        row(f, "sectors", format_args!("of {} bytes", self.sector_size))?;
         for layer in &self.layers {
             row(
                 f,

@@ -4,6 +4,8 @@
 
 mod answers;
 mod busy;
+mod failures;
+mod nodes;
 mod sources;
 mod table;
 mod udev;
@@ -41,11 +43,18 @@ cases! {
     device_of_parameters: sources::device_of_parameters,
     busy_is_explained: busy::is_explained,
     busy_by_devices: busy::by_devices,
+    busy_by_what_has_no_mount: busy::by_hidden_mounts,
     waits_for_programs: busy::waits_for_programs,
     detach_all_in_order: busy::all_in_order,
     dm_table_works: table::works,
     dm_table_knows_whose_trailer: table::whose_trailer,
     udev_names: udev::links,
+    udev_links_by_contents: udev::links_by_contents,
+    the_link_is_there_when_attach_returns: udev::the_link_is_there,
+    results_replace_nothing_but_files: failures::results,
+    a_device_that_nobody_was_told_of_does_not_stay: failures::untold,
+    nodes_on_a_static_dev: nodes::on_a_static_dev,
+    partitions_and_sectors: nodes::partitions_and_sectors,
 }
 
 /// Runs vbdctl, which has to succeed; what it printed.
@@ -268,7 +277,8 @@ fn json_fields() {
         found,
         json!({
             "name": "web", "state": "on", "device": node, "size": 2 << 20,
-            "requested_size": 2 << 20, "verify": false, "direct": false, "read_only": true,
+            "requested_size": 2 << 20, "verify": false, "direct": false, "partscan": false,
+            "sector_size": 512, "read_only": true,
             "layers": [layer(0, "plain"), layer(1, "lz4")],
             "file_bytes": 0, "present_bytes": 0, "counters": {}, "error": null,
             "problem": null, "holders": [],

@@ -4,12 +4,14 @@
 
 use super::{done, fails, status, words};
 use crate::cases::support::device::Module;
-use crate::cases::support::dir::{assert_nothing_left, stack};
+use crate::cases::support::dir::{assert_nothing_left, stack, Dir};
 use crate::cases::support::layers;
 use crate::cases::support::read;
 use crate::cases::support::scratch::{Mounted, Scratch};
 use crate::cases::support::tool::{self, Loop};
 use crate::modules;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -136,6 +138,70 @@ pub(super) fn by_devices() {
     assert_eq!(top, "/dev/vbd1");
     assert_eq!(busy("web", 60.0), "vbd0 is a layer of top");
     done(&["detach", "top"]);
+
+    // A device that is off has its layers open, too; by whatever name they were given.
+    let alias = scratch.join("alias");
+    let number = fs::metadata(&node).unwrap().rdev();
+    let (major, minor) = (rustix::fs::major(number), rustix::fs::minor(number));
+    let words = ["b", &major.to_string(), &minor.to_string()];
+    tool::run("mknod", &[&[alias.to_str().unwrap()], &words[..]].concat());
+    let off = Dir::new("off");
+    off.layer(0, &alias).unwrap();
+    assert_eq!(
+        busy("web", 0.2),
+        "vbd0 is named as a layer of off, which is off"
+    );
+    off.clear().unwrap();
+    done(&["detach", "web"]);
+    assert_nothing_left();
+    module.unload();
+}
+
+/// A file system that goes on without a mount that anybody could see.
+pub(super) fn by_hidden_mounts() {
+    assert!(modules::probe(&["overlay"]));
+    let module = Module::load("");
+    let scratch = Scratch::in_memory();
+    let layer = file_system(&scratch, "fs");
+    let node = done(&words(&["attach", "--name=web"], &[layer]));
+    let hidden =
+        "vbd0 is used by ext4 without a mount that can be seen (an overlay, or a lazy unmount)";
+
+    let place = scratch.join("place");
+    fs::create_dir(&place).unwrap();
+    let script = format!(
+        "mount -o ro {node} {0} && cd {0} && umount -l {0} && echo && exec sleep 1000",
+        place.display()
+    );
+    let process = Process::new("sh", &["-c", &script]);
+    let pid = process.0.id();
+    assert_eq!(
+        busy("web", 0.2),
+        format!("{hidden}, with files open in process {pid} (sleep)")
+    );
+    let holder = &status("web")["holders"][0];
+    assert_eq!(holder["kind"], "filesystem");
+    assert_eq!(holder["place"], "ext4");
+    drop(process);
+
+    let lower = Mounted::new(&node, &place, "ext4", true);
+    let [upper, work, merged] = ["upper", "work", "merged"].map(|name| {
+        let dir = scratch.join(name);
+        fs::create_dir(&dir).unwrap();
+        dir.display().to_string()
+    });
+    let options = format!(
+        "lowerdir={},upperdir={upper},workdir={work}",
+        place.display()
+    );
+    tool::run(
+        "mount",
+        &["-t", "overlay", "-o", &options, "overlay", &merged],
+    );
+    drop(lower);
+    let said = busy("web", 0.2);
+    tool::run("umount", &[&merged]);
+    assert_eq!(said, hidden);
     done(&["detach", "web"]);
     assert_nothing_left();
     module.unload();
