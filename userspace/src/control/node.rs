@@ -26,11 +26,9 @@ pub(super) fn are_kernels() -> bool {
 /// Whether `/dev` is a devtmpfs, from the text of a `mountinfo`.
 fn is_devtmpfs(mountinfo: &str) -> bool {
     // The last one lies on top.
-    let on_dev = mountinfo
-        .lines()
-        .filter(|line| line.split(' ').nth(4) == Some("/dev"));
-    on_dev
-        .last()
+    let mut from_the_top = mountinfo.lines().rev();
+    from_the_top
+        .find(|line| line.split(' ').nth(4) == Some("/dev"))
         .and_then(|line| line.split_once(" - "))
         .is_some_and(|(_, rest)| rest.starts_with("devtmpfs "))
 }
