@@ -70,6 +70,8 @@ Examples:
       vbdctl create disk.img disk.lz4
   A directory becomes an ext4 file system of 1 GiB in a layer for a registry:
       vbdctl create --fs ext4 --size 1G --tar rootfs/ base.tar
+  The running system, without /proc, /sys and other disks:
+      vbdctl create --fs ext4 --one-file-system / /mnt/backup/root.lz4
   What a changed image adds to a stack of two layers:
       vbdctl create --base base.tar,tools.lz4 changed.img top.lz4
   ZSTD in blocks of 64 KiB, level 19:
@@ -77,8 +79,13 @@ Examples:
   Then, with the driver:
       insmod vbd.ko backfile=base.tar,tools.lz4,top.lz4
 
+A file or block device is taken for a raw image whatever it holds, since the guest of a raw image
+can write anything; convert reads other formats. A file system of a directory keeps owners,
+permissions and extended attributes, those of the directory itself too.
+
 Ranges of zeroes are not stored. The same source and options make the same bytes, whatever the
-number of jobs. The result appears under its name only when it is complete and on disk.
+number of jobs. The result appears under its name only when it is complete and on disk, readable
+by whom the umask says; with --force by whom the file was that it replaces.
 
 Exit status: 0 done, 1 failed, 2 misuse.";
 
@@ -105,10 +112,11 @@ pub(crate) struct CreateArgs {
 
     /// Stack to build on: only what differs from it is written.
     ///
-    /// Layer files, bottom first, separated by commas or in several --base options; an overlaybd
-    /// config.v1.json stands for its layers. Sectors that are zero now and were not before are recorded as zeroed. The new
-    /// layer names the stack's top layer as its parent.
-    #[arg(long, value_name = "LAYER|CONFIG", value_delimiter = ',')]
+    /// Layer files, bottom first, separated by commas or in several --base options; the name of a file
+    /// may itself contain commas. An overlaybd config.v1.json stands for its layers. Sectors that are
+    /// zero now and were not before are recorded as zeroed. The new layer names the stack's top layer
+    /// as its parent.
+    #[arg(long, value_name = "LAYER|CONFIG")]
     pub(crate) base: Vec<PathBuf>,
 
     /// Virtual size: the bytes of the disk, a multiple of 512; suffixes K, M, G, T.
@@ -122,6 +130,14 @@ pub(crate) struct CreateArgs {
     /// File system for a directory [default: ext4].
     #[arg(long, value_enum)]
     pub(crate) fs: Option<FsArg>,
+
+    /// Leave out what is mounted in the directory.
+    ///
+    /// What it is mounted on is kept, as a rule an empty directory. Needs root if something is mounted.
+    /// Without this option all of it is included, except that proc, sysfs and other views of the kernel
+    /// are an error.
+    #[arg(long)]
+    pub(crate) one_file_system: bool,
 
     #[command(flatten)]
     pub(crate) name: NameArgs,

@@ -11,6 +11,7 @@ use clap::Parser as _;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    vbdctl::image::program::take_over();
     let cli = cli::Cli::parse();
     let result = match &cli.command {
         cli::Command::Attach(args) => cmd::attach::run(args),

@@ -209,11 +209,11 @@ fn disks_of_virtual_machines_become_layers() {
         );
     }
     // Without the program an error says what is missing.
-    fs::write(dir.join("q"), b"QFI\xfb and nothing").unwrap();
+    fs::write(dir.join("q"), b"QFI\xfb\0\0\0\x03").unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_vbdctl"))
         .current_dir(dir)
         .env("PATH", "/nonexistent")
-        .args(["convert", "q", "out"])
+        .args(["convert", "--from", "qcow2", "q", "out"])
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1));

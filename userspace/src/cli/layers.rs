@@ -4,7 +4,7 @@
 
 use super::common::{FormArgs, NameArgs, WorkArgs};
 use super::{bytes, uuid};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 
 const CHECK_EXAMPLES: &str = "\
@@ -147,9 +147,23 @@ Examples:
       vbdctl convert --format plain layer.tar layer.plain
   A disk of a virtual machine becomes a layer:
       vbdctl convert disk.qcow2 disk.lz4
+  One whose name does not end as its format does, and which builds on another image:
+      vbdctl convert --from qcow2 --allow-references disk.img disk.lz4
+  A raw disk, whatever its guest wrote to it:
+      vbdctl convert --from raw disk.img disk.lz4
 
 A layer keeps its records, data, name, parent and text, byte for byte; only its container changes.
-Disk images of other formats are read by qemu-img.
+
+What the source is, you say by --from; else the end of its name does (.qcow2, .vmdk, .vdi, .vhd,
+.vhdx); else it has to be a layer, or a raw image that does not begin as anything known: an archive
+or a compressed file is refused, and so is a disk image of another name. The contents of a disk
+never choose the format, since a guest can write to it what looks like another one, with host files
+for its parts. Scripts for raw disks of guests give --from raw. Guessing has to be asked for, by
+--from auto, and is for images of those who you trust.
+
+Images of qcow2, vmdk, vdi, vhdx and dynamic vhd are read by qemu-img. One that takes contents from
+other files (a backing file, extents, an external data file) is refused without --allow-references,
+as these may be any files of this host. Differencing vdi, vhd and vhdx images are always refused.
 
 Exit status: 0 done, 1 failed, 2 misuse.";
 
@@ -167,11 +181,41 @@ pub(crate) struct ConvertArgs {
     /// Layer file to make.
     pub(crate) output: PathBuf,
 
+    /// What the source is [default: what the end of its name says, else a layer or raw].
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub(crate) from: Option<FromArg>,
+
+    /// Read the files, too, that a disk image takes a part of its contents from.
+    #[arg(long)]
+    pub(crate) allow_references: bool,
+
     #[command(flatten)]
     pub(crate) form: FormArgs,
 
     #[command(flatten)]
     pub(crate) work: WorkArgs,
+}
+
+/// What `convert` reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FromArg {
+    /// What its contents look like: only for images of those who you trust.
+    Auto,
+    /// A layer, wrapped or not.
+    Layer,
+    /// The bytes of a disk.
+    Raw,
+    /// QEMU's, version 2 or 3.
+    Qcow2,
+    /// VMware's.
+    Vmdk,
+    /// VirtualBox's.
+    Vdi,
+    /// Virtual PC's, fixed or dynamic.
+    #[value(alias = "vpc")]
+    Vhd,
+    /// Hyper-V's.
+    Vhdx,
 }
 
 const COMMIT_EXAMPLES: &str = "\

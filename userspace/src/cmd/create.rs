@@ -5,7 +5,9 @@
 use super::progress::progress_bar;
 use crate::cli::{self, CreateArgs};
 use anyhow::Result;
-use vbdctl::image::filesystem::{image_of, Filesystem};
+use std::path::PathBuf;
+use vbdctl::image::filesystem::{image_of, image_of_one, Filesystem};
+use vbdctl::image::foreign::content_of;
 use vbdctl::image::{create, Options, Output, Source, Stack};
 
 /// Makes the layer.
@@ -21,17 +23,39 @@ pub(crate) fn run(args: &CreateArgs) -> Result<()> {
             ),
         ));
     }
+    if !directory && args.one_file_system {
+        return Err(cli::misuse(
+            "create",
+            format!(
+                "--one-file-system is for a directory, and {} is none",
+                args.source.display()
+            ),
+        ));
+    }
     // Before work that takes long.
     drop(Output::create(&args.output, args.work.force)?);
     let base = match args.base.as_slice() {
         [] => None,
-        base => Some(Stack::open_arguments(base)?),
+        base => Some(Stack::open_arguments(&layers_of(base))?),
     };
     let source = if directory {
         let kind = args.fs.map_or(Filesystem::Ext4, Filesystem::from);
-        image_of(kind, &args.source, args.size, &args.output)?
+        let make = if args.one_file_system {
+            image_of_one
+        } else {
+            image_of
+        };
+        make(kind, &args.source, args.size, &args.output)?
     } else {
-        Source::open(&args.source)?
+        let source = Source::open(&args.source)?;
+        if let Some(found) = content_of(&args.source)?.name() {
+            // Right for a disk on which a guest wrote that; most likely a mistake.
+            let name = args.source.display();
+            eprintln!(
+                "vbdctl: {name}: begins as {found}; taken for a raw image, as it is (see convert)"
+            );
+        }
+        source
     };
     let options = Options {
         compression: container.compression,
@@ -51,4 +75,16 @@ pub(crate) fn run(args: &CreateArgs) -> Result<()> {
     )?;
     bar.finish_and_clear();
     Ok(())
+}
+
+/// The layers of `--base` options: each names one file, or several with commas between them.
+fn layers_of(arguments: &[PathBuf]) -> Vec<PathBuf> {
+    let mut layers = Vec::new();
+    for argument in arguments {
+        match argument.to_str() {
+            Some(text) if !argument.exists() => layers.extend(text.split(',').map(PathBuf::from)),
+            _ => layers.push(argument.clone()),
+        }
+    }
+    layers
 }

@@ -1,20 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
 
-//! Changes the container of a layer, and reads disk images of other formats.
+//! Changes the container of a layer.
 
 use super::container::Container;
-use super::filesystem::{run, Scratch};
 use super::layer::Layer;
 use super::lsmt_writer::tie;
 use super::output::Sink as _;
 use super::parallel::in_order;
-use super::source::Source;
-use crate::error::{Error, Result};
-use std::fs::File;
-use std::io::Read as _;
+use crate::error::Result;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::process::Command;
 use vbd_format::lsmt::UUID_NONE;
 
 /// Bytes that one task reads, a multiple of every block size.
@@ -58,42 +53,4 @@ pub fn convert(
         tie(&mut packer, &source.lsmt.trailer.uuid)?;
     }
     packer.finish()
-}
-
-/// Formats of disk images, by how they begin: name for qemu-img, byte and magic.
-const FORMATS: [(&str, usize, &[u8]); 7] = [
-    ("qcow2", 0, b"QFI\xfb"),
-    ("vmdk", 0, b"KDMV"),
-    ("vmdk", 0, b"COWD"),
-    ("vmdk", 0, b"# Disk DescriptorFile"),
-    ("vdi", 64, b"\x7f\x10\xda\xbe"),
-    ("vhdx", 0, b"vhdxfile"),
-    ("vpc", 0, b"conectix"),
-];
-
-/// The format of a disk image that only qemu-img reads, in its words; [`None`] for a raw image.
-pub fn foreign_format(path: &Path) -> Result<Option<&'static str>> {
-    let mut start = Vec::new();
-    File::open(path)
-        .map_err(Error::io(path, "cannot open"))?
-        .take(512)
-        .read_to_end(&mut start)
-        .map_err(Error::transfer(path, 0, "cannot read"))?;
-    Ok(FORMATS
-        .iter()
-        .find(|(_, at, magic)| start.get(*at..at + magic.len()) == Some(magic))
-        .map(|(name, ..)| *name))
-}
-
-/// The disk of the image `path`, whose format is `format`, as a raw image: a file without a name
-/// beside `result`.
-pub fn foreign_image(path: &Path, format: &str, result: &Path) -> Result<Source> {
-    let scratch = Scratch::beside(&result.with_extension("raw"))?;
-    let mut command = Command::new("qemu-img");
-    command
-        .args(["convert", "-f", format, "-O", "raw", "--"])
-        .arg(path)
-        .arg(&scratch.target);
-    run(&mut command, path)?;
-    Source::from_file(path, scratch.file)
 }

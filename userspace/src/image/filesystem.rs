@@ -2,18 +2,21 @@
 
 //! A directory as a raw image, by the programs that know the file systems.
 
+mod census;
+
+use self::census::Census;
 use super::backing::size_of;
-use super::ext4_times;
-use super::output::open_unnamed;
+use super::output::{open_unnamed, Unfinished};
+use super::program::run;
 use super::source::Source;
+use super::{erofs_settle, ext4_settle};
 use crate::error::{Error, Result};
 use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io;
+use std::fs::File;
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 /// Uuid and hash seed of every file system made here: equal input makes equal bytes.
 const UUID: &str = "76626463-746c-4d6b-8673-000000000001";
@@ -21,9 +24,6 @@ const UUID: &str = "76626463-746c-4d6b-8673-000000000001";
 /// Time of creation that a file system states, in seconds since 1970, unless the environment's
 /// `SOURCE_DATE_EPOCH` says another; mkfs.ext4 takes 0 for "now".
 const CREATED: &str = "1";
-
-/// Bytes in a block of the file systems.
-const BLOCK: u64 = 4096;
 
 /// File systems that a directory can become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,38 +34,76 @@ pub enum Filesystem {
     Erofs,
 }
 
-/// Makes a raw image of the directory `dir` in an unnamed file beside `result`.
+/// Covers a directory with itself, without what is mounted in it, for the program that follows; no
+/// other program sees that.
+const COVER: [&str; 6] = [
+    "--mount",
+    "--",
+    "sh",
+    "-c",
+    "mount --bind \"$1\" \"$1\" && shift && exec \"$@\"",
+    "sh",
+];
+
+/// Makes a raw image of the directory `dir` in an unnamed file beside `result`, with what is mounted
+/// in it. A view of the kernel that is mounted there, such as /proc, is an error.
 ///
 /// `size` is the image's, in bytes; by default ext4 gets a quarter more than the files need and
 /// 16 MiB, and erofs what it needs.
 pub fn image_of(kind: Filesystem, dir: &Path, size: Option<u64>, result: &Path) -> Result<Source> {
-    let name = result.with_extension("image");
+    make(kind, dir, false, size, result)
+}
+
+/// As [`image_of`], but what is mounted in the directory is left out: what it is mounted on is seen
+/// instead, as a rule an empty directory. That takes root, if something is mounted.
+pub fn image_of_one(
+    kind: Filesystem,
+    dir: &Path,
+    size: Option<u64>,
+    result: &Path,
+) -> Result<Source> {
+    make(kind, dir, true, size, result)
+}
+
+fn make(
+    kind: Filesystem,
+    dir: &Path,
+    one_file_system: bool,
+    size: Option<u64>,
+    result: &Path,
+) -> Result<Source> {
+    let census = Census::take(dir, one_file_system)?;
     let Scratch {
         file,
         target,
         hidden: _hidden,
-    } = Scratch::beside(&name)?;
+    } = Scratch::beside(result)?;
     let mut command = match kind {
         Filesystem::Ext4 => {
-            let census = Census::take(dir)?;
             file.set_len(size.unwrap_or(census.ext4_size()))
-                .map_err(Error::io(&name, "cannot set the size"))?;
+                .map_err(Error::io(result, "cannot set the size"))?;
             ext4(dir, &target, census.inodes())
         }
         Filesystem::Erofs => erofs(dir, &target),
     };
-    run(&mut command, dir)?;
-    if kind == Filesystem::Ext4 {
-        ext4_times::settle(&file, dir)?;
+    let mut name = command.get_program().to_string_lossy().into_owned();
+    if one_file_system && census.mounts {
+        command = covered(dir, &command);
+        name.push_str(" (by unshare and mount)");
+    }
+    run(&mut command, &name, dir, result)?;
+    match kind {
+        Filesystem::Ext4 => ext4_settle::settle(&file, dir)?,
+        Filesystem::Erofs => erofs_settle::settle(&file, dir)?,
     }
     if let Some(size) = size {
-        let made = size_of(&file, &name)?;
+        let made = size_of(&file, result)?;
         if made > size {
             let reason = format!("needs {made} bytes as erofs, more than the size {size}");
             return Err(Error::unfit(dir, reason));
         }
         file.set_len(size)
-            .map_err(Error::io(&name, "cannot set the size"))?;
+            .map_err(Error::io(result, "cannot set the size"))?;
     }
     Source::from_file(dir, file)
 }
@@ -76,7 +114,8 @@ pub(super) struct Scratch {
     pub(super) file: File,
     /// A name by which another program reaches it.
     pub(super) target: PathBuf,
-    hidden: Hidden,
+    /// The name goes away when the image has been opened, or could not be made.
+    hidden: Option<Unfinished>,
 }
 
 impl Scratch {
@@ -85,27 +124,36 @@ impl Scratch {
         let (file, hidden) = open_unnamed(name)?;
         let process = std::process::id();
         let target = match &hidden {
-            Some(path) => path.clone(),
+            Some(hidden) => no_option(hidden.path()),
             None => PathBuf::from(format!("/proc/{process}/fd/{}", file.as_raw_fd())),
         };
         Ok(Self {
             file,
             target,
-            hidden: Hidden(hidden),
+            hidden,
         })
     }
 }
 
-/// A name that goes away when the image has been opened, or could not be made.
-struct Hidden(Option<PathBuf>);
+/// The same path, which no program takes for an option.
+fn no_option(path: &Path) -> PathBuf {
+    match path.as_os_str().as_bytes() {
+        [b'-', ..] => Path::new(".").join(path),
+        _ => path.to_owned(),
+    }
+}
 
-impl Drop for Hidden {
-    fn drop(&mut self) {
-        if let Some(path) = &self.0 {
-            // Nothing more can be done about a name that does not go away.
-            let _ = fs::remove_file(path);
+/// `command`, for which nothing is mounted in `dir`.
+fn covered(dir: &Path, command: &Command) -> Command {
+    let mut cover = Command::new("unshare");
+    cover.args(COVER).arg(no_option(dir));
+    cover.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        if let Some(value) = value {
+            cover.env(name, value);
         }
     }
+    cover
 }
 
 fn ext4(dir: &Path, target: &Path, entries: u64) -> Command {
@@ -121,7 +169,7 @@ fn ext4(dir: &Path, target: &Path, entries: u64) -> Command {
         .args(["-U", UUID, "-N", &entries.to_string(), "-E"])
         .arg(format!("hash_seed={UUID},lazy_itable_init=0,nodiscard"))
         .arg("-d")
-        .arg(dir)
+        .arg(no_option(dir))
         .arg(target);
     command
 }
@@ -138,7 +186,7 @@ fn erofs(dir: &Path, target: &Path) -> Command {
     let help = String::from_utf8_lossy(&help);
     let keep = ["--mkfs-time", "--preserve-mtime"];
     command.args(keep.iter().find(|option| help.contains(**option)));
-    command.arg(target).arg(dir);
+    command.arg(target).arg(no_option(dir));
     command
 }
 
@@ -146,65 +194,4 @@ fn created() -> OsString {
     std::env::var_os("SOURCE_DATE_EPOCH")
         .filter(|time| time != "0")
         .unwrap_or_else(|| CREATED.into())
-}
-
-/// Runs `command`, which reads `dir`; its messages become part of the error if it fails.
-pub(super) fn run(command: &mut Command, dir: &Path) -> Result<()> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => {
-                Error::unfit(dir, format!("needs {name}, which is not here"))
-            }
-            _ => Error::unfit(dir, format!("cannot run {name}: {error}")),
-        })?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let text = String::from_utf8_lossy(&output.stderr);
-    let text: Vec<&str> = text.lines().filter(|line| !line.is_empty()).collect();
-    let reason = format!("{name} failed: {}: {}", output.status, text.join("; "));
-    Err(Error::unfit(dir, reason))
-}
-
-/// What a directory holds.
-#[derive(Default)]
-struct Census {
-    /// Files, directories and others.
-    entries: u64,
-    /// Bytes of whole file system blocks.
-    bytes: u64,
-}
-
-impl Census {
-    fn take(dir: &Path) -> Result<Self> {
-        let mut census = Self::default();
-        let mut left = vec![dir.to_owned()];
-        while let Some(dir) = left.pop() {
-            let failed = || Error::io(&dir, "cannot read");
-            for entry in fs::read_dir(&dir).map_err(failed())? {
-                let entry = entry.map_err(failed())?;
-                let found = entry.metadata().map_err(failed())?;
-                if found.is_dir() {
-                    left.push(entry.path());
-                }
-                census.entries += 1;
-                census.bytes += found.size().next_multiple_of(BLOCK).max(BLOCK);
-            }
-        }
-        Ok(census)
-    }
-
-    /// Inodes, with some to spare.
-    fn inodes(&self) -> u64 {
-        self.entries + self.entries / 8 + 256
-    }
-
-    /// Bytes of an ext4 that holds it.
-    fn ext4_size(&self) -> u64 {
-        let needed = self.bytes + self.inodes() * 256;
-        (needed + needed / 4 + (16 << 20)).next_multiple_of(1 << 20)
-    }
 }

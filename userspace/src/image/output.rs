@@ -4,17 +4,24 @@
 //!
 //! The bytes go to an unnamed file (`O_TMPFILE`) in the directory of the result, so a signal, a crash
 //! or an error leaves nothing behind. File systems without unnamed files get a hidden name instead,
-//! which is removed when the work fails or a signal asks to stop.
+//! for the user alone, which is removed when the work fails or a signal asks to stop. Whether such a
+//! file can have its name in the end is tried before the work begins.
 
-mod signals;
+mod leftovers;
+mod naming;
 
+pub(super) use self::leftovers::{Bound, Unfinished};
+pub(super) use self::naming::open_unnamed;
+
+use self::naming::{
+    directory, is_not_for_here, link_unnamed, publish, sync_directory, umask, with_hidden_name,
+    MODE,
+};
 use crate::error::{Error, Result};
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, CWD};
-use rustix::io::Errno;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
-use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{fchown, FileExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// Bytes that are gathered before they are written.
@@ -22,9 +29,6 @@ const BUFFER: usize = 256 * 1024;
 
 /// Bytes that are written without being gathered.
 const DIRECT: usize = 32 * 1024;
-
-const FLAGS: OFlags = OFlags::RDWR.union(OFlags::CLOEXEC);
-const MODE: Mode = Mode::from_raw_mode(0o666);
 
 /// Takes bytes one after the other.
 pub trait Sink {
@@ -57,14 +61,24 @@ impl Sink for Vec<u8> {
     }
 }
 
+/// Who owns a file, and who may do what with it.
+#[derive(Clone, Copy, Debug)]
+struct Access {
+    owner: u32,
+    group: u32,
+    mode: u32,
+}
+
 /// A result file that is being written.
 #[derive(Debug)]
 pub struct Output {
     path: PathBuf,
     file: File,
     /// The hidden name, where the file has one.
-    hidden: Option<PathBuf>,
+    hidden: Option<Unfinished>,
     force: bool,
+    /// What is said of the file that is to be replaced.
+    old: Option<Access>,
     buffer: Vec<u8>,
     /// Bytes that are in the file already.
     written: u64,
@@ -72,31 +86,44 @@ pub struct Output {
 
 impl Output {
     /// Starts the file `path`; an existing one is refused unless `force` is set, and then replaced
-    /// by [`Self::commit`].
+    /// by [`Self::commit`]. The new one takes over the permissions of the old one, and its owner where
+    /// that is allowed.
     pub fn create(path: &Path, force: bool) -> Result<Self> {
-        match fs::symlink_metadata(path) {
+        if path == Path::new("-") {
+            let reason = "stands for standard output, which cannot be written here; \
+                          ./- is a file of that name";
+            return Err(Error::unfit(path, reason));
+        }
+        let old = match fs::symlink_metadata(path) {
             Ok(found) if found.is_dir() => return Err(Error::unfit(path, "is a directory")),
             Ok(found) if !found.is_file() => {
                 return Err(Error::unfit(path, "exists and is no regular file"))
             }
             Ok(_) if !force => return Err(exists(path)),
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::io(path, "cannot create")(error))
-            }
-            _ => {}
-        }
-        if path.file_name().is_none() {
+            Ok(found) => Some(Access {
+                owner: found.uid(),
+                group: found.gid(),
+                mode: found.mode(),
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(Error::io(path, "cannot create")(error)),
+        };
+        if path.file_name().is_none() || path.as_os_str().as_bytes().ends_with(b"/") {
             return Err(Error::unfit(path, "is no file name"));
         }
-        Ok(Self::new(path, force, open_unnamed(path)?))
+        Ok(Self {
+            old,
+            ..Self::new(path, force, open_unnamed(path)?)
+        })
     }
 
-    fn new(path: &Path, force: bool, (file, hidden): (File, Option<PathBuf>)) -> Self {
+    fn new(path: &Path, force: bool, (file, hidden): (File, Option<Unfinished>)) -> Self {
         Self {
             path: path.to_owned(),
             file,
             hidden,
             force,
+            old: None,
             buffer: Vec::with_capacity(BUFFER),
             written: 0,
         }
@@ -116,9 +143,6 @@ impl Output {
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<()> {
-        if self.hidden.is_some() && signals::arrived() {
-            return Err(Error::unfit(&self.path, "interrupted"));
-        }
         self.file.write_all(bytes).map_err(Error::transfer(
             &self.path,
             self.written,
@@ -139,9 +163,6 @@ impl Output {
 
     /// Writes `bytes` at byte `offset`; several threads may do so at a time.
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        if self.hidden.is_some() && signals::arrived() {
-            return Err(Error::unfit(&self.path, "interrupted"));
-        }
         self.file
             .write_all_at(bytes, offset)
             .map_err(Error::transfer(&self.path, offset, "cannot write"))
@@ -158,32 +179,52 @@ impl Output {
     /// Makes the file durable and gives it its name.
     pub fn commit(mut self) -> Result<()> {
         self.flush()?;
+        self.permit()
+            .map_err(Error::io(&self.path, "cannot set the permissions"))?;
         self.file
             .sync_all()
             .map_err(Error::io(&self.path, "cannot sync"))?;
-        let named = match self.hidden.clone() {
-            Some(hidden) => publish(&hidden, &self.path, self.force),
+        let named = match self.hidden.take() {
+            Some(hidden) => hidden.publish(|name| publish(name, &self.path, self.force)),
             None => self.link(),
         };
         named.map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => exists(&self.path),
             _ => Error::io(&self.path, "cannot create")(error),
         })?;
-        self.hidden = None;
         let home = directory(&self.path);
-        File::open(home)
-            .and_then(|dir| dir.sync_all())
-            .map_err(Error::io(home, "cannot sync"))
+        sync_directory(home).map_err(Error::io(home, "cannot sync"))
+    }
+
+    /// Gives the file its final permissions.
+    fn permit(&self) -> io::Result<()> {
+        let mode = match self.old {
+            Some(old) => {
+                // Only root can give a file away; a group may be another of the user's own, and what
+                // it may do is not for any other one.
+                let given = fchown(&self.file, Some(old.owner), Some(old.group)).is_ok()
+                    || fchown(&self.file, None, Some(old.group)).is_ok();
+                old.mode & if given { 0o777 } else { 0o707 }
+            }
+            None if self.hidden.is_some() => MODE & !umask(),
+            // As the system made it.
+            None => return Ok(()),
+        };
+        match self.file.set_permissions(Permissions::from_mode(mode)) {
+            // Where there are no permissions, those of the mount are right.
+            Err(error) if is_not_for_here(&error) => Ok(()),
+            result => result,
+        }
     }
 
     /// Gives the unnamed file its name.
-    fn link(&mut self) -> io::Result<()> {
+    fn link(&self) -> io::Result<()> {
         match link_unnamed(&self.file, &self.path) {
             Err(error) if self.force && error.kind() == io::ErrorKind::AlreadyExists => {
                 // A link cannot replace a file, a rename can.
                 let ((), hidden) =
                     with_hidden_name(&self.path, |name| link_unnamed(&self.file, name))?;
-                publish(self.hidden.insert(hidden), &self.path, true)
+                hidden.publish(|name| publish(name, &self.path, true))
             }
             result => result,
         }
@@ -212,104 +253,13 @@ impl Sink for Output {
     }
 }
 
-impl Drop for Output {
-    fn drop(&mut self) {
-        if let Some(hidden) = &self.hidden {
-            // Nothing more can be done about a name that does not go away.
-            let _ = fs::remove_file(hidden);
-        }
-    }
-}
-
 fn exists(path: &Path) -> Error {
     Error::unfit(path, "exists; --force replaces it")
 }
 
-fn directory(path: &Path) -> &Path {
-    match path.parent() {
-        Some(home) if !home.as_os_str().is_empty() => home,
-        _ => Path::new("."),
-    }
-}
-
-/// A hidden name beside `path`; `attempt` makes it another one.
-fn hidden_name(path: &Path, attempt: u32) -> PathBuf {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(format!(".{}-{attempt}.partial", std::process::id()));
-    path.with_file_name(name)
-}
-
-/// Tries hidden names until `make` finds one that does not exist yet.
-fn with_hidden_name<T>(
-    path: &Path,
-    mut make: impl FnMut(&Path) -> io::Result<T>,
-) -> io::Result<(T, PathBuf)> {
-    let mut attempt = 0;
-    loop {
-        let hidden = hidden_name(path, attempt);
-        match make(&hidden) {
-            // Left over from a run that was killed, or another run in another namespace.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt < 1000 => {
-                attempt += 1;
-            }
-            result => return Ok((result?, hidden)),
-        }
-    }
-}
-
-/// An unnamed file in the directory of `path`, or one with a hidden name, and that name.
-pub(super) fn open_unnamed(path: &Path) -> Result<(File, Option<PathBuf>)> {
-    match rustix::fs::open(directory(path), FLAGS | OFlags::TMPFILE, MODE) {
-        Ok(fd) => Ok((fd.into(), None)),
-        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL | Errno::NOSYS) => {
-            let (file, hidden) = open_hidden(path)?;
-            Ok((file, Some(hidden)))
-        }
-        Err(error) => Err(Error::io(path, "cannot create")(error.into())),
-    }
-}
-
-/// A new file with a hidden name beside `path`, and that name.
-fn open_hidden(path: &Path) -> Result<(File, PathBuf)> {
-    // From here on a signal must not end the program before the name is gone.
-    signals::watch().map_err(Error::io(path, "cannot watch for signals"))?;
-    let flags = FLAGS | OFlags::CREATE | OFlags::EXCL;
-    with_hidden_name(path, |name| Ok(rustix::fs::open(name, flags, MODE)?))
-        .map(|(fd, hidden)| (fd.into(), hidden))
-        .map_err(Error::io(path, "cannot create"))
-}
-
-/// Gives `file`, which has no name, the name `path`; fails if that exists.
-fn link_unnamed(file: &File, path: &Path) -> io::Result<()> {
-    // The first way needs a privilege on older kernels, the second one a mounted /proc.
-    match rustix::fs::linkat(file, "", CWD, path, AtFlags::EMPTY_PATH) {
-        Err(Errno::NOENT | Errno::PERM | Errno::INVAL) => {
-            let link = format!("/proc/self/fd/{}", file.as_raw_fd());
-            rustix::fs::linkat(CWD, link, CWD, path, AtFlags::SYMLINK_FOLLOW)?;
-            Ok(())
-        }
-        result => Ok(result?),
-    }
-}
-
-/// Moves `hidden` to `path`, over an existing file only with `force`.
-fn publish(hidden: &Path, path: &Path, force: bool) -> io::Result<()> {
-    if force {
-        return fs::rename(hidden, path);
-    }
-    match rustix::fs::renameat_with(CWD, hidden, CWD, path, RenameFlags::NOREPLACE) {
-        Err(Errno::INVAL | Errno::NOSYS) => {
-            // A file system that cannot tell: a hard link fails where a rename would replace.
-            fs::hard_link(hidden, path)?;
-            fs::remove_file(hidden)
-        }
-        result => Ok(result?),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::naming::open_hidden;
     use super::*;
 
     type Make = fn(&Path, bool) -> Output;

@@ -43,6 +43,16 @@ impl Source {
         })
     }
 
+    /// The image that the first `size` bytes are; `size` is no more than the file has.
+    pub(super) fn first(self, size: u64) -> Self {
+        Self { size, ..self }
+    }
+
+    /// The open file.
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
     /// Bytes of the image.
     pub fn size(&self) -> u64 {
         self.size

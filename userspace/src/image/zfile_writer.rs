@@ -6,7 +6,7 @@ use super::codec::{Crc, ZSTD_LEVEL};
 use super::output::{open_unnamed, Output, Sink};
 use super::pool::{BlockFormat, Packed, Pool, BATCH};
 use crate::error::{Error, Result};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use vbd_format::checksum::SEED_METADATA;
@@ -239,12 +239,8 @@ impl Table {
         let mut file = match self.file.take() {
             Some(file) => file,
             None => {
-                let (file, hidden) = open_unnamed(&self.path.with_extension("table"))?;
-                // It is needed through its descriptor only.
-                if let Some(hidden) = hidden {
-                    fs::remove_file(&hidden).map_err(Error::io(&hidden, "cannot remove"))?;
-                }
-                file
+                // It is needed through its descriptor only: a hidden name goes at once.
+                open_unnamed(&self.path)?.0
             }
         };
         file.write_all(&self.memory)
