@@ -202,6 +202,8 @@ rules! {
     WritableSizeLimit: "writable", TooLarge, "virtual size is beyond the limit";
     /// Record points before the data area.
     WritableRange: "writable", Corrupt, "record points into the header of the data file";
+    /// A group of the log is damaged, and a later one is not.
+    WritableGroup: "writable", Corrupt, "a group of records is damaged that was on disk before another one";
 
     /// No layer at all.
     StackEmpty: "stack", NotALayer, "a stack needs at least one layer";

@@ -30,6 +30,7 @@ pub mod lsmt;
 pub mod source;
 pub mod tar;
 mod trailer;
+pub mod upper;
 pub mod zfile;
 
 pub use self::checksum::Checksum;

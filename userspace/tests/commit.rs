@@ -154,6 +154,21 @@ fn torn_logs_lose_their_end_and_no_more() {
         commit(&upper, &out, &options, 2, &mut |_| {}).unwrap();
         assert_reads_as(&Stack::open(&[&out]).unwrap(), &disk, 1);
     }
+    // A group in pieces is left out as a whole, and with a marker behind it refused.
+    let marker = |number: u32| {
+        let padding = Segment::PADDING.to_bytes();
+        [&padding[..8], &number.to_le_bytes(), &[0; 4]].concat()
+    };
+    pair.index = [&good[..], &marker(1)].concat();
+    let (data, index) = pair.store(dir.path());
+    let upper = Upper::open_pair(&data, &index).unwrap();
+    assert_eq!(upper.log_end.0, LogEnd::Group(4096));
+    assert!(upper.segments().is_empty());
+    pair.index.extend(marker(2));
+    let (data, index) = pair.store(dir.path());
+    let error = Upper::open_pair(&data, &index).unwrap_err().to_string();
+    let place = "writable offset 4096: a group of records is damaged";
+    assert!(error.contains(place), "{error}");
     // What no crash leaves behind is refused.
     pair.index = good;
     pair.index.extend(write(7));

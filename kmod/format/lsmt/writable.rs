@@ -40,6 +40,8 @@ pub enum LogEnd {
     Zeroes(u64),
     /// With a record, at this byte, of data that the data file does not reach.
     NoData(u64),
+    /// With a group of records, which begins at this byte and did not arrive whole.
+    Group(u64),
 }
 
 /// Checks the header of a data file or of a sparse layer.

@@ -19,6 +19,7 @@ pub mod open;
 pub mod plan;
 pub mod rng;
 pub mod tar;
+pub mod upper;
 pub mod zfile;
 
 /// Writes the bytes of `value` at byte `at`.

@@ -55,6 +55,9 @@ fn left_out(end: LogEnd) -> Option<String> {
         LogEnd::Zeroes(at) => Some(format!(
             "offset {at}: zeroes in place of a record; it and what follows was left out"
         )),
+        LogEnd::Group(at) => Some(format!(
+            "offset {at}: a group of records that did not arrive whole, which was left out"
+        )),
         LogEnd::NoData(at) => Some(format!(
             "offset {at}: a record of data that the data file does not reach; it and what follows \
              was left out"

@@ -3,12 +3,14 @@
 //! A writable layer that nobody writes to: a pair of data and index file, or a sparse file.
 
 use super::backing::Backing;
+use super::codec::Crc;
 use super::source::{Source, SourceReader};
 use crate::error::{Error, ReadError, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use vbd_format::limits::SECTOR;
 use vbd_format::lsmt::{self, LogEnd, Segment, Writable, HEADER_BYTES, MAX_SEGMENT_SECTORS};
+use vbd_format::upper::open_log;
 use vbd_format::ReadAt as _;
 
 /// Bytes of the index file that are read at a time.
@@ -44,7 +46,8 @@ impl Upper {
         let about = lsmt::probe_log(&log).map_err(|error: ReadError| error.of(index))?;
         let mut live = Live::default();
         let mut too_many = false;
-        let end = lsmt::load_log(&log, backing.size(), &mut vec![0; CHUNK], |segment| {
+        let size = backing.size();
+        let read = open_log(&log, size, &Crc, &mut vec![0; CHUNK], |segment| {
             live.put(segment);
             too_many |= live.0.len() > MOST_LIVE;
             Ok(())
@@ -56,7 +59,7 @@ impl Upper {
         }
         Ok(Self {
             about,
-            log_end: (end, index.to_owned()),
+            log_end: (read.how, index.to_owned()),
             data: source,
             segments: live.0.into_values().collect(),
         })

@@ -214,6 +214,7 @@ fn ends_of_a_log() {
         LogEnd::Torn(0),
         LogEnd::Zeroes(0),
         LogEnd::NoData(0),
+        LogEnd::Group(0),
     ];
     let listed: Vec<String> = table("log-end")
         .columns(["end"])

@@ -4,7 +4,9 @@
 
 use crate::Case;
 use vbd_format::lsmt::{load_log, probe_data, probe_log, LogEnd, Segment};
-use vbd_format::{Class, Error, Rule};
+use vbd_format::upper::verify_log;
+use vbd_format::{Checksum, Class, Error, Rule};
+use vbd_tests_host::crc::RawCrc;
 use vbd_tests_host::lsmt::{Record, Spec, PADDING};
 use vbd_tests_host::mem::{Mem, Sparse};
 use vbd_tests_host::{put_u32, put_u64};
@@ -17,6 +19,7 @@ const PLACE: (Rule, Class) = (Rule::WritableIndexOffset, Class::Corrupt);
 const RECORDS: (Rule, Class) = (Rule::WritableRecordLimit, Class::TooLarge);
 const SIZE: (Rule, Class) = (Rule::WritableSizeLimit, Class::TooLarge);
 const RANGE: (Rule, Class) = (Rule::WritableRange, Class::Corrupt);
+const GROUP: (Rule, Class) = (Rule::WritableGroup, Class::Corrupt);
 
 fn header(flags: u32, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut bytes = Spec::new(1 << 20, Vec::new(), &[]).structure(flags, None);
@@ -54,6 +57,51 @@ fn log(bytes: &[u8], data_size: u64, room: usize) -> Result<(Vec<Segment>, LogEn
         Ok(())
     })?;
     Ok((segments, end))
+}
+
+/// A group of records with its marker, by the numbers of `docs/format-writable.md`.
+fn group(number: u32, records: &[[u8; 16]]) -> Vec<u8> {
+    let mut bytes = records.concat();
+    let crc = RawCrc.crc32c(0x5642_4447, &bytes);
+    bytes.extend_from_slice(&PADDING[..8]);
+    bytes.extend_from_slice(&number.to_le_bytes());
+    bytes.extend_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+/// Where the log of these groups is good up to.
+fn groups(bytes: &[u8]) -> Result<u64, Error> {
+    let mut file = header(0x01, |_| ());
+    file.extend_from_slice(bytes);
+    verify_log(&Mem(file), &RawCrc, &mut [0; 48]).map(|log| log.end)
+}
+
+#[test]
+fn a_group_is_whole_or_the_last_one() {
+    let records = [Record::data(0, 2, 8).bytes(), PADDING];
+    let (one, two, three) = (group(1, &records), group(2, &[]), group(3, &records));
+    let all = [&one[..], &two, &three].concat();
+    let end = 4096 + all.len() as u64;
+    assert_eq!(groups(&all), Ok(end));
+    // Records without a marker, and one that is not whole, are for others to judge.
+    assert_eq!(
+        groups(&[&all[..], &records[0], &[7]].concat()),
+        Ok(end + 17)
+    );
+    let mut last = all.clone();
+    last[all.len() - 40] ^= 1;
+    assert_eq!(groups(&last), Ok(end - three.len() as u64));
+    let without_two = [&one[..], &three].concat();
+    let broken = Error::new(Rule::WritableGroup, 4096 + one.len() as u64, 3);
+    assert_eq!(groups(&without_two), Err(broken));
+}
+
+/// Two groups, the first of them with a record that is not the one that was written.
+fn damaged() -> Result<u64, Error> {
+    let mut bytes = group(1, &[Record::data(0, 2, 8).bytes()]);
+    bytes[0] ^= 1;
+    bytes.extend(group(2, &[]));
+    groups(&bytes)
 }
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -115,6 +163,7 @@ pub(crate) fn cases() -> Vec<Case> {
             7,
             log(&into_header, 8192, 16),
         ),
+        Case::new("a damaged group", GROUP, 4096, 2, damaged()),
     ]
 }
 
