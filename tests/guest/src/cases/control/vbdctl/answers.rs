@@ -19,6 +19,8 @@ pub(super) fn one_device_hides_no_other() {
         ("size", "0"),
         ("verify", "1"),
         ("direct", "0"),
+        ("partscan", "0"),
+        ("logical_block_size", "512"),
         ("read_only", "1"),
         ("device", ""),
         ("state", "off"),
