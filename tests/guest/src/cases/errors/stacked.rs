@@ -15,7 +15,6 @@ use crate::modules;
 use rustix::io::Errno;
 use std::fs;
 use std::os::unix::fs::FileExt;
-use std::sync::Barrier;
 use std::thread;
 use std::time::Duration;
 
@@ -52,29 +51,26 @@ impl Multipath {
         joined.and_then(|word| word.parse().ok()).expect("a number")
     }
 
-    /// What becomes of reads of so many blocks from `first` on, which wait together.
+    /// What becomes of reads of so many blocks from `first` on, which wait together. They come one
+    /// after the other, so that each finds the one before it and is joined to it.
     fn read(&self, first: usize) -> Vec<(Result<usize, Errno>, Vec<u8>)> {
         let file = read::direct(&self.volume.path());
-        let begin = Barrier::new(READERS + 1);
         self.volume.suspend();
         thread::scope(|scope| {
-            let readers: Vec<_> = (0..READERS)
-                .map(|number| {
-                    let (file, begin) = (&file, &begin);
-                    scope.spawn(move || {
-                        let mut memory = Memory::new(BLOCK, 0);
-                        begin.wait();
-                        let at = ((first + number) * BLOCK) as u64;
-                        let done = file.read_at(memory.bytes_mut(), at);
-                        let done =
-                            done.map_err(|error| Errno::from_io_error(&error).expect("an errno"));
-                        (done, memory.bytes().to_vec())
-                    })
-                })
-                .collect();
-            begin.wait();
-            while waiting() < READERS {
-                thread::sleep(Duration::from_millis(1));
+            let mut readers = Vec::new();
+            for number in 0..READERS {
+                let file = &file;
+                readers.push(scope.spawn(move || {
+                    let mut memory = Memory::new(BLOCK, 0);
+                    let at = ((first + number) * BLOCK) as u64;
+                    let done = file.read_at(memory.bytes_mut(), at);
+                    let done =
+                        done.map_err(|error| Errno::from_io_error(&error).expect("an errno"));
+                    (done, memory.bytes().to_vec())
+                }));
+                while waiting() <= number {
+                    thread::sleep(Duration::from_millis(1));
+                }
             }
             self.volume.resume();
             let results = readers.into_iter().map(|reader| reader.join());
