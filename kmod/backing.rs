@@ -60,11 +60,13 @@ impl Backing {
             offset.checked_rem(align) == Some(0) && (len as u64).checked_rem(align) == Some(0)
         };
         if self.direct.is_some_and(fits) {
-            let start = pages.clone();
-            match pages.read_from(&self.file, offset, len, true) {
-                Ok(done) => return whole(offset, done, len),
+            match pages.again().read_from(&self.file, offset, len, true) {
+                Ok(done) => {
+                    pages.advance(done);
+                    return whole(offset, done, len);
+                }
                 // The reader's memory may lie in a way that the storage does not take.
-                Err(errno) if errno == EINVAL => *pages = start,
+                Err(errno) if errno == EINVAL => {}
                 Err(errno) => return Err(Fault::Read { offset, errno }),
             }
         }

@@ -8,14 +8,13 @@
 use crate::backing::Backing;
 use crate::buffer::Buffer;
 use crate::cache::{BlockCache, CachedLayer, Kept};
-use crate::codec::Codecs;
+use crate::codec::{Codecs, Crc32c};
 use crate::error::Fault;
 use crate::format::checksum::BLOCK_CRC_BYTES;
 use crate::format::limits::MAX_BLOCK_SIZE;
-use crate::format::zfile::{self, Algorithm, Group, JumpTable, Output, Run, ZFile};
+use crate::format::zfile::{self, Algorithm, Group, JumpTable, Run, ZFile};
 use crate::format::{self, ReadAt, Rule, Window};
 use crate::stats::Stats;
-use crate::sys::crc::Crc32c;
 use crate::sys::pages::{Chunk, Pages};
 use core::ops::Range;
 use kernel::alloc::Flags;

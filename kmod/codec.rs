@@ -5,12 +5,34 @@
 //! A context is held only while a block is decoded, never while anything is waited for, so there
 //! is no order between contexts and no device can starve another one.
 
-use crate::format::zfile::{Algorithm, Codec, HeadCodec};
+use crate::format::zfile::{Algorithm, Codec, HeadCodec, Output};
+use crate::format::Checksum;
 use crate::sys::codec::{lz4_decompress, lz4_decompress_head, Zstd};
+use crate::sys::crc::crc32c;
 use crate::sys::pages::Chunk;
 use kernel::cpu::{nr_cpu_ids, CpuId};
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, Mutex};
+
+/// The kernel's checksum, which is just what the format wants.
+#[derive(Clone, Copy)]
+pub(crate) struct Crc32c;
+
+impl Checksum for Crc32c {
+    fn crc32c(&self, seed: u32, data: &[u8]) -> u32 {
+        crc32c(seed, data)
+    }
+}
+
+impl Output for Chunk<'_> {
+    fn len(&self) -> usize {
+        Chunk::len(self)
+    }
+
+    fn clear(&mut self) {
+        Chunk::clear(self);
+    }
+}
 
 /// The decoders of the module.
 pub(crate) struct Codecs {

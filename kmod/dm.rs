@@ -35,6 +35,7 @@ mod sys {
     pub(crate) mod log;
     pub(crate) mod pages;
     pub(crate) mod shrinker;
+    mod this_module;
     mod workqueue;
 }
 

@@ -6,10 +6,10 @@ use crate::backing::Backing;
 use crate::block::{BlockBuffers, Blocks, Decoding, Effort};
 use crate::buffer::Buffer;
 use crate::cache::CachedLayer;
+use crate::codec::Crc32c;
 use crate::error::Fault;
 use crate::format::lsmt::{self, Segment};
 use crate::format::{tar, zfile, ReadAt, Window};
-use crate::sys::crc::Crc32c;
 use crate::sys::pages::Pages;
 use core::cell::RefCell;
 use kernel::prelude::*;
@@ -172,13 +172,12 @@ fn read_plain(
         return file.read_pages_cached(at, pages, len);
     }
     decoding.stats.backing_reads.inc();
-    let start = pages.clone();
-    if file.read_pages(at, pages, len).is_err() {
+    if file.read_pages(at, &mut pages.again(), len).is_err() {
         decoding.stats.rereads.inc();
-        *pages = start;
         file.forget(at, len);
-        file.read_pages(at, pages, len)?;
+        file.read_pages(at, &mut pages.again(), len)?;
     }
+    pages.advance(len);
     Ok(())
 }
 

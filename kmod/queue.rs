@@ -4,8 +4,10 @@
 
 use crate::pool::Pools;
 use crate::stack::Stack;
+use crate::sys::job::Verdict;
 use crate::sys::mq::{Completion, Operations, Request};
-use crate::transfer::{Progress, Transfer, Verdict};
+use crate::sys::pages::{Part, Parts};
+use crate::transfer::{Progress, Transfer};
 use kernel::prelude::*;
 use kernel::sync::Arc;
 
@@ -26,22 +28,26 @@ impl Queue {
 impl Operations for Queue {
     type RequestData = Progress;
 
-    fn queue_rq(&self, rq: &Request<'_, Self>) -> Result<Verdict> {
+    fn queue_rq(
+        &self,
+        rq: &Request<'_, Self>,
+        all: Part<'_, Request<'_, Self>>,
+    ) -> Result<Verdict> {
         if !rq.is_read() {
             return Err(EROFS);
         }
-        Ok(self.transfer.begin(rq, rq.data(), rq.range()))
+        Ok(self.transfer.begin(rq.data(), all))
     }
 
-    fn serve(&self, rq: &Request<'_, Self>) {
-        self.transfer.serve(rq, rq.data());
+    fn serve(&self, rq: &Request<'_, Self>, parts: &Parts<'_, Request<'_, Self>>) {
+        self.transfer.serve(rq.data(), parts);
     }
 
     fn complete(&self, rq: Completion<'_, Self>) {
         if rq.data().failed() {
             self.transfer.stack().stats().errors.inc();
             // The request may join reads of several readers: only those with bad data fail.
-            rq.end_failed(|rq, range| self.transfer.read(rq, range));
+            rq.end_failed(|part| self.transfer.read(part));
         } else {
             rq.end_ok();
         }

@@ -18,8 +18,10 @@ use crate::pool::Pools;
 use crate::stack::{Options, Stack};
 use crate::stats::Stats;
 use crate::sys::dm::{Answer, Bio, Refusal, Table, Target};
+use crate::sys::job::Verdict;
+use crate::sys::pages::{Part, Parts};
 use crate::sys::shrinker::Shrinker;
-use crate::transfer::{Progress, Transfer, Verdict, OPTIMAL_BYTES};
+use crate::transfer::{Progress, Transfer, OPTIMAL_BYTES};
 use core::fmt::Write;
 use kernel::fmt;
 use kernel::prelude::*;
@@ -186,15 +188,15 @@ impl<K: Kind> Target for StackTarget<K> {
         })
     }
 
-    fn map(&self, bio: &Bio<'_, Self>) -> Result<Verdict> {
+    fn map(&self, bio: &Bio<'_, Self>, all: Part<'_, Bio<'_, Self>>) -> Result<Verdict> {
         if !bio.is_read() {
             return Err(EROFS);
         }
-        Ok(self.transfer.begin(bio, bio.data(), bio.range()))
+        Ok(self.transfer.begin(bio.data(), all))
     }
 
-    fn serve(&self, bio: &Bio<'_, Self>) {
-        self.transfer.serve(bio, bio.data());
+    fn serve(&self, bio: &Bio<'_, Self>, parts: &Parts<'_, Bio<'_, Self>>) {
+        self.transfer.serve(bio.data(), parts);
     }
 
     fn complete(&self, bio: &Bio<'_, Self>) -> Result {

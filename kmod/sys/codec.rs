@@ -6,7 +6,6 @@
 
 use super::generated;
 use super::pages::Chunk;
-use crate::format::zfile::Output;
 use core::ptr::NonNull;
 use kernel::prelude::*;
 

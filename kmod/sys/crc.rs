@@ -5,15 +5,9 @@
 //! C header: `include/linux/crc32.h`.
 
 use super::generated;
-use crate::format::Checksum;
 
-/// The kernel's `crc32c()`: no inversion at either end, just as the format wants it.
-#[derive(Clone, Copy)]
-pub(crate) struct Crc32c;
-
-impl Checksum for Crc32c {
-    fn crc32c(&self, seed: u32, data: &[u8]) -> u32 {
-        // SAFETY: `data` is valid for reads of its length, and the function does nothing but read it.
-        unsafe { generated::crc32c(seed, data.as_ptr().cast(), data.len()) }
-    }
+/// The kernel's `crc32c()`, without inversion at either end: continues from `seed` over `data`.
+pub(crate) fn crc32c(seed: u32, data: &[u8]) -> u32 {
+    // SAFETY: `data` is valid for reads of its length, and the function does nothing but read it.
+    unsafe { generated::crc32c(seed, data.as_ptr().cast(), data.len()) }
 }

@@ -14,9 +14,10 @@ use bio::{per_bio, BioJob, PerBio};
 use table::Devices;
 
 use super::generated;
-use super::job::Job;
+use super::job::{Job, Verdict};
+use super::pages::{Part, Parts};
+use super::this_module::Door;
 use super::workqueue::WorkQueue;
-use crate::transfer::Verdict;
 use core::ptr::NonNull;
 use kernel::bindings;
 use kernel::error::to_result;
@@ -49,13 +50,13 @@ pub(crate) trait Target: Sized + Send + Sync + 'static {
     /// Makes a target from the words of its table line.
     fn new(shared: &Self::Shared, table: &mut Table<'_>, words: &[&CStr]) -> Result<Self, Refusal>;
 
-    /// Takes a new bio: serves it, or says how many workers shall.
+    /// Takes a new bio: serves all of it, or says how many workers shall.
     ///
     /// Must not sleep. An error ends the bio.
-    fn map(&self, bio: &Bio<'_, Self>) -> Result<Verdict>;
+    fn map(&self, bio: &Bio<'_, Self>, all: Part<'_, Bio<'_, Self>>) -> Result<Verdict>;
 
-    /// Serves part of the bio, on a worker. May sleep; allocations do not start I/O.
-    fn serve(&self, bio: &Bio<'_, Self>);
+    /// Serves parts of the bio, on a worker. May sleep; allocations do not start I/O.
+    fn serve(&self, bio: &Bio<'_, Self>, parts: &Parts<'_, Bio<'_, Self>>);
 
     /// The bio's result, asked for on the last worker to be done with it.
     fn complete(&self, bio: &Bio<'_, Self>) -> Result;
@@ -135,7 +136,8 @@ struct Private<T> {
     devices: Devices,
 }
 
-/// A kind of target that tables can name, until this is dropped.
+/// A kind of target that tables can name, until this is dropped. A table that names it while the module
+/// is being loaded waits for that.
 ///
 /// # Invariants
 ///
@@ -147,6 +149,8 @@ pub(crate) struct Registration<T: Target> {
 #[repr(C)]
 struct Kind<T: Target> {
     kind: Opaque<generated::target_type>,
+    /// What tables come through.
+    door: Door,
     shared: T::Shared,
 }
 
@@ -174,7 +178,8 @@ impl<T: Target> Registration<T> {
             ..Default::default()
         };
         let kind = Opaque::new(kind);
-        let kind = KBox::new(Kind { kind, shared }, GFP_KERNEL)?;
+        let door = Door::new();
+        let kind = KBox::new(Kind { kind, door, shared }, GFP_KERNEL)?;
         // SAFETY: The type is complete, and its address final.
         to_result(unsafe { generated::dm_register_target(kind.kind.get()) })?;
         // INVARIANT: Registered just now; a box does not move what it holds.
@@ -218,8 +223,11 @@ impl<T: Target> Registration<T> {
         // SAFETY: The target is being constructed, and outlives its devices.
         let mut devices = unsafe { Devices::none(ti) };
         // SAFETY: A new target's type is the one that was registered, the first field of a `Kind`.
-        let shared = unsafe { &(*(*ti.as_ptr()).type_.cast::<Kind<T>>()).shared };
-        let target = T::new(shared, &mut devices.table(), words)?;
+        let kind = unsafe { &*(*ti.as_ptr()).type_.cast::<Kind<T>>() };
+        kind.door
+            .enter()
+            .map_err(|errno| Refusal::new(errno, c"the module was not loaded"))?;
+        let target = T::new(&kind.shared, &mut devices.table(), words)?;
         let mut kept = KVec::with_capacity(words.len(), GFP_KERNEL).map_err(Error::from)?;
         for word in words {
             let mut copy = KVec::new();
@@ -268,8 +276,15 @@ impl<T: Target> Registration<T> {
         }
         // SAFETY: The target is live.
         let private = unsafe { &*private };
-        // INVARIANT: Initialised just now, and given to nobody before this reference is gone.
-        match private.target.map(&Bio::new(bio)) {
+        // SAFETY: Initialised just now, and given to nobody before this reference is gone; the part is the
+        // only one, and goes with the call.
+        let (range, verdict) = unsafe {
+            let bio = Bio::new(bio);
+            let range = bio.range();
+            let all = Part::new(&bio, range.clone());
+            (range, private.target.map(&bio, all))
+        };
+        match verdict {
             Ok(Verdict::Served) => {
                 // SAFETY: Initialised above, never started, and given to nobody.
                 unsafe {
@@ -279,8 +294,8 @@ impl<T: Target> Registration<T> {
                 SUBMITTED
             }
             Ok(Verdict::Workers(workers)) => {
-                // SAFETY: Initialised above, and not touched afterwards.
-                unsafe { Job::<BioJob<T>>::start(bio, workers, &private.workers) };
+                // SAFETY: Initialised above, the part is gone, and the bio not touched afterwards.
+                unsafe { Job::<BioJob<T>>::start(bio, range, workers, &private.workers) };
                 SUBMITTED
             }
             Err(_) => {
@@ -383,8 +398,10 @@ impl<T: Target> Registration<T> {
 
 impl<T: Target> Drop for Registration<T> {
     fn drop(&mut self) {
-        // SAFETY: Registered by the type invariant. Tables pin the module, so there are none.
+        // SAFETY: Registered by the type invariant. Tables that have named it pin the module, and are
+        // waited for before the type goes.
         unsafe { generated::dm_unregister_target(self.kind.kind.get()) };
+        self.kind.door.close();
     }
 }
 

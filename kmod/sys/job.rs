@@ -7,11 +7,21 @@
 //! [`Owner::complete`], which ends the owner and thereby gives the memory back.
 
 use super::generated;
+use super::pages::Cursor;
 use super::workqueue::{NoIo, WorkQueue};
+use core::ops::Range;
 use core::ptr::NonNull;
 use kernel::bindings;
 use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Full, Relaxed};
+
+/// What an I/O needs to go on.
+pub(crate) enum Verdict {
+    /// Nothing: it is served.
+    Served,
+    /// This many workers.
+    Workers(u32),
+}
 
 /// Most workers for one job.
 pub(crate) const MAX_WORKERS: u32 = 4;
@@ -29,7 +39,11 @@ pub(super) unsafe trait Owner: Sized {
     type Data: Default + Send + Sync;
 
     /// Where the job lies.
-    fn job(raw: NonNull<Self::Raw>) -> *mut Job<Self>;
+    ///
+    /// # Safety
+    ///
+    /// `raw` is an owner that has memory for a job.
+    unsafe fn job(raw: NonNull<Self::Raw>) -> *mut Job<Self>;
 
     /// Does part of the work; called by every worker, at the same time.
     ///
@@ -59,6 +73,8 @@ pub(super) struct Job<O: Owner> {
     slots: [Slot; MAX_WORKERS as usize],
     /// Workers that have not returned yet.
     pending: Atomic<u32>,
+    /// How far workers have taken the owner's bytes.
+    cursor: Cursor,
     data: O::Data,
 }
 
@@ -69,15 +85,16 @@ impl<O: Owner> Job<O> {
     ///
     /// The memory behind `raw` is valid for writes and holds no job that is under way.
     pub(super) unsafe fn init(raw: NonNull<O::Raw>) {
-        let job = O::job(raw);
         // SAFETY: By this function's requirements; every field is written.
         unsafe {
+            let job = O::job(raw);
             for slot in 0..MAX_WORKERS as usize {
                 let slot = (&raw mut (*job).slots).cast::<Slot>().add(slot);
                 generated::vbd_init_work(&raw mut (*slot).work, Some(Self::run));
                 (&raw mut (*slot).owner).write(raw.as_ptr().cast());
             }
             (&raw mut (*job).pending).write(Atomic::new(0));
+            (&raw mut (*job).cursor).write(Cursor::new());
             (&raw mut (*job).data).write(O::Data::default());
         }
     }
@@ -92,17 +109,35 @@ impl<O: Owner> Job<O> {
         unsafe { &(*O::job(raw)).data }
     }
 
-    /// Starts `workers` workers, at least one and at most [`MAX_WORKERS`].
+    /// How far workers have taken the owner's bytes.
     ///
     /// # Safety
     ///
-    /// The job is initialised and not under way, and the caller does not touch the owner afterwards.
-    pub(super) unsafe fn start(raw: NonNull<O::Raw>, workers: u32, queue: &WorkQueue) {
+    /// The job is initialised, and the owner is not ended during `'a`.
+    pub(super) unsafe fn cursor<'a>(raw: NonNull<O::Raw>) -> &'a Cursor {
+        // SAFETY: By this function's requirements; only shared references are ever made.
+        unsafe { &(*O::job(raw)).cursor }
+    }
+
+    /// Starts `workers` workers, at least one and at most [`MAX_WORKERS`], who take parts of bytes
+    /// `range` of the disk, all of the owner's.
+    ///
+    /// # Safety
+    ///
+    /// The job is initialised and not under way, there is no part of the owner's bytes, and the caller
+    /// does not touch the owner afterwards.
+    pub(super) unsafe fn start(
+        raw: NonNull<O::Raw>,
+        range: Range<u64>,
+        workers: u32,
+        queue: &WorkQueue,
+    ) {
         let workers = workers.clamp(1, MAX_WORKERS);
-        let job = O::job(raw);
         // SAFETY: The job is initialised by this function's requirements. Its owner ends only after
         // every worker counted in `pending` has run, so slots not queued yet stay valid.
         unsafe {
+            let job = O::job(raw);
+            (*job).cursor.reset(range);
             (*job).pending.store(workers, Relaxed);
             for slot in 0..workers as usize {
                 let slot = (&raw mut (*job).slots).cast::<Slot>().add(slot);

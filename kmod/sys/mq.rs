@@ -11,10 +11,9 @@
 //! the request ends.
 
 use super::generated;
-use super::job::{status, Job, Owner};
-use super::pages::{span, Memory, Pages, SegmentList};
+use super::job::{status, Job, Owner, Verdict};
+use super::pages::{span, Memory, Pages, Part, Parts, SegmentList};
 use super::workqueue::WorkQueue;
-use crate::transfer::Verdict;
 use core::marker::PhantomData;
 use core::ops::{Deref, Range};
 use core::ptr::NonNull;
@@ -32,13 +31,14 @@ pub(crate) trait Operations: Sized + Send + Sync + 'static {
     /// The driver's own data in each request, made once and used again.
     type RequestData: Default + Send + Sync;
 
-    /// Takes a new request: serves it, or says how many workers shall.
+    /// Takes a new request: serves all of it, or says how many workers shall.
     ///
     /// Must not sleep. An error ends the request.
-    fn queue_rq(&self, rq: &Request<'_, Self>) -> Result<Verdict>;
+    fn queue_rq(&self, rq: &Request<'_, Self>, all: Part<'_, Request<'_, Self>>)
+        -> Result<Verdict>;
 
-    /// Serves part of the request, on a worker. May sleep; allocations do not start I/O.
-    fn serve(&self, rq: &Request<'_, Self>);
+    /// Serves parts of the request, on a worker. May sleep; allocations do not start I/O.
+    fn serve(&self, rq: &Request<'_, Self>, parts: &Parts<'_, Request<'_, Self>>);
 
     /// Ends the request, on the last worker to be done with it.
     fn complete(&self, rq: Completion<'_, Self>);
@@ -64,8 +64,11 @@ pub(crate) struct Request<'a, T: Operations> {
 }
 
 impl<T: Operations> Request<'_, T> {
-    /// The caller guarantees the type's invariant.
-    fn new(rq: NonNull<bindings::request>) -> Self {
+    /// # Safety
+    ///
+    /// By the type's invariant.
+    unsafe fn new(rq: NonNull<bindings::request>) -> Self {
+        // INVARIANT: By this function's requirements.
         Self {
             rq,
             _request: PhantomData,
@@ -99,10 +102,12 @@ impl<T: Operations> Request<'_, T> {
     }
 }
 
-impl<T: Operations> Memory for Request<'_, T> {
-    fn pages<'a>(&'a self, range: &Range<u64>, list: &'a mut SegmentList) -> Pages<'a> {
+// SAFETY: A request that has not ended is the driver's.
+unsafe impl<T: Operations> Memory for Request<'_, T> {
+    unsafe fn list<'a>(&'a self, range: &Range<u64>, list: &'a mut SegmentList) -> Pages<'a> {
         let (skip, len) = span(&self.range(), range);
-        // SAFETY: The request is not ended while `self` is borrowed.
+        // SAFETY: The request is not ended while `self` is borrowed, and nobody else gets at these
+        // bytes by this function's requirements.
         unsafe {
             list.fill(|segments, room, covered| {
                 generated::vbd_request_segments(
@@ -154,7 +159,7 @@ impl<T: Operations> Completion<'_, T> {
     /// ends with its own result, which keeps an error to the read that it belongs to. The request ends
     /// as a failure if one of them has failed: a driver that has stacked a request of its own on it
     /// (request-based device-mapper) is told of failed bios, but goes by how the request ends.
-    pub(crate) fn end_failed(self, mut serve: impl FnMut(&Request<'_, T>, Range<u64>) -> Result) {
+    pub(crate) fn end_failed(self, mut serve: impl FnMut(Part<'_, Request<'_, T>>) -> Result) {
         // SAFETY: Owned by the type invariant.
         let joined = unsafe {
             let rq = self.request.rq.as_ptr();
@@ -176,8 +181,10 @@ impl<T: Operations> Completion<'_, T> {
                 (*bio).bi_iter.bi_size
             };
             let start = self.request.range().start;
-            let result = serve(&self.request, start..start.saturating_add(u64::from(len)));
-            let one = status(result);
+            let range = start..start.saturating_add(u64::from(len));
+            // SAFETY: By the type invariant workers and their parts are gone; this is the only one.
+            let part = unsafe { Part::new(&self.request, range) };
+            let one = status(serve(part));
             if one != 0 {
                 end = one;
             }
@@ -208,7 +215,7 @@ unsafe impl<T: Operations> Owner for RequestJob<T> {
     type Raw = bindings::request;
     type Data = T::RequestData;
 
-    fn job(rq: NonNull<bindings::request>) -> *mut Job<Self> {
+    unsafe fn job(rq: NonNull<bindings::request>) -> *mut Job<Self> {
         // The driver's part begins where `struct request` ends (blk_mq_rq_to_pdu()).
         rq.as_ptr().wrapping_add(1).cast()
     }
@@ -216,17 +223,22 @@ unsafe impl<T: Operations> Owner for RequestJob<T> {
     unsafe fn serve(rq: NonNull<bindings::request>) {
         // SAFETY: A live request of a queue with operations `T`.
         let queue = unsafe { queue_data::<T>(rq) };
-        // INVARIANT: Not ended while this worker is at it.
-        queue.driver.serve(&Request::new(rq));
+        // SAFETY: Not ended while this worker is at it. The cursor was reset when the job was started;
+        // until all workers are done, parts come from there only.
+        unsafe {
+            let request = Request::new(rq);
+            let cursor = Job::<Self>::cursor(rq);
+            queue.driver.serve(&request, &Parts::new(&request, cursor));
+        }
     }
 
     unsafe fn complete(rq: NonNull<bindings::request>) {
         // SAFETY: A live request of a queue with operations `T`.
         let queue = unsafe { queue_data::<T>(rq) };
+        // SAFETY: Not ended yet.
+        let request = unsafe { Request::new(rq) };
         // INVARIANT: All workers are done with the request.
-        queue.driver.complete(Completion {
-            request: Request::new(rq),
-        });
+        queue.driver.complete(Completion { request });
     }
 }
 
@@ -302,13 +314,21 @@ impl<T: Operations> TagSet<T> {
         let queue = unsafe { queue_data::<T>(rq) };
         // SAFETY: A new request has to be started before it can end.
         unsafe { bindings::blk_mq_start_request(rq.as_ptr()) };
-        // INVARIANT: Started just now, and given to nobody before this reference is gone.
-        match queue.driver.queue_rq(&Request::new(rq)) {
+        // SAFETY: Started just now, and given to nobody before this reference is gone; the part is the
+        // only one, and goes with the call.
+        let (range, verdict) = unsafe {
+            let request = Request::new(rq);
+            let range = request.range();
+            let all = Part::new(&request, range.clone());
+            (range, queue.driver.queue_rq(&request, all))
+        };
+        match verdict {
             // SAFETY: Started above and given to nobody.
             Ok(Verdict::Served) => unsafe { bindings::blk_mq_end_request(rq.as_ptr(), 0) },
-            // SAFETY: Initialised by `init_request`; a request that blk-mq hands out is not under way.
+            // SAFETY: Initialised by `init_request`; a request that blk-mq hands out is not under way, and
+            // the part above is gone.
             Ok(Verdict::Workers(workers)) => unsafe {
-                Job::<RequestJob<T>>::start(rq, workers, &queue.workers);
+                Job::<RequestJob<T>>::start(rq, range, workers, &queue.workers);
             },
             // Returning an error would say that the request was not started; it is ended instead.
             // SAFETY: Started above and given to nobody.

@@ -10,12 +10,12 @@
 
 use super::file::File;
 use super::generated;
-use crate::format::zfile::Output;
 use core::marker::PhantomData;
 use core::ops::Range;
 use core::ptr::NonNull;
 use kernel::bindings;
 use kernel::prelude::*;
+use kernel::sync::atomic::{Atomic, Relaxed};
 
 /// A run of memory that may be written, and that others may write at the same time.
 ///
@@ -35,6 +35,17 @@ impl<'a> Chunk<'a> {
         self.ptr.as_ptr()
     }
 
+    /// Length in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Sets all bytes to zero.
+    pub(crate) fn clear(&mut self) {
+        // SAFETY: Valid for writes of `len` bytes by the type invariant.
+        unsafe { self.ptr.as_ptr().write_bytes(0, self.len) };
+    }
+
     fn write(&mut self, bytes: &[u8]) {
         let len = bytes.len().min(self.len);
         // SAFETY: `len` bytes are valid on both sides, by the slice and by the type invariant; the
@@ -51,17 +62,6 @@ impl<'a> From<&'a mut [u8]> for Chunk<'a> {
             ptr: NonNull::from(slice).cast(),
             _memory: PhantomData,
         }
-    }
-}
-
-impl Output for Chunk<'_> {
-    fn len(&self) -> usize {
-        self.len
-    }
-
-    fn clear(&mut self) {
-        // SAFETY: Valid for writes of `len` bytes by the type invariant.
-        unsafe { self.ptr.as_ptr().write_bytes(0, self.len) };
     }
 }
 
@@ -91,10 +91,126 @@ impl Segment {
 pub(super) const SEGMENTS: usize = 256;
 
 /// An I/O whose memory is to be filled: a request or a bio.
-pub(crate) trait Memory {
-    /// The memory for bytes `range` of the disk, which lie inside the I/O; or for the first of
-    /// them, where the list is too short for all.
-    fn pages<'a>(&'a self, range: &Range<u64>, list: &'a mut SegmentList) -> Pages<'a>;
+///
+/// # Safety
+///
+/// The memory is the driver's as long as the value is there.
+pub(crate) unsafe trait Memory {
+    /// Lists the memory for bytes `range` of the disk, as far as they lie inside the I/O; or for the
+    /// first of them, where the list is too short for all.
+    ///
+    /// # Safety
+    ///
+    /// Nobody else gets at the memory for these bytes during `'a`.
+    unsafe fn list<'a>(&'a self, range: &Range<u64>, list: &'a mut SegmentList) -> Pages<'a>;
+}
+
+/// Bytes of an I/O that are its holder's to fill, and nobody else's.
+///
+/// # Invariants
+///
+/// No two parts of an I/O that are there at the same time overlap.
+pub(crate) struct Part<'a, M> {
+    io: &'a M,
+    range: Range<u64>,
+}
+
+impl<'a, M: Memory> Part<'a, M> {
+    /// Bytes `range` of the disk, of an I/O.
+    ///
+    /// # Safety
+    ///
+    /// No other part of the I/O that is there during `'a` overlaps.
+    pub(super) unsafe fn new(io: &'a M, range: Range<u64>) -> Self {
+        // INVARIANT: By this function's requirements.
+        Self { io, range }
+    }
+
+    /// Bytes of the disk that are left to fill.
+    pub(crate) fn range(&self) -> Range<u64> {
+        self.range.clone()
+    }
+
+    /// Whether nothing is left to fill.
+    pub(crate) fn is_done(&self) -> bool {
+        self.range.is_empty()
+    }
+
+    /// Counts the first `len` bytes as filled.
+    pub(crate) fn advance(&mut self, len: u64) {
+        let start = self.range.start.saturating_add(len);
+        self.range.start = start.min(self.range.end);
+    }
+
+    /// The memory for what is left, or for as much of it as the list has room for.
+    pub(crate) fn pages<'s>(&'s mut self, list: &'s mut SegmentList) -> Pages<'s> {
+        // SAFETY: By the type invariant, and since this is borrowed as long as the pages are.
+        unsafe { self.io.list(&self.range, list) }
+    }
+}
+
+/// How far the parts of an I/O are taken.
+pub(super) struct Cursor {
+    /// Byte of the disk at which the next part begins.
+    next: Atomic<u64>,
+    /// Byte of the disk at which the I/O ends.
+    end: Atomic<u64>,
+}
+
+impl Cursor {
+    /// Nothing to take.
+    pub(super) const fn new() -> Self {
+        Self {
+            next: Atomic::new(0),
+            end: Atomic::new(0),
+        }
+    }
+
+    /// All of an I/O on bytes `range` of the disk.
+    pub(super) fn reset(&self, range: Range<u64>) {
+        self.next.store(range.start, Relaxed);
+        self.end.store(range.end, Relaxed);
+    }
+}
+
+/// The parts of an I/O, for several workers to take one after the other.
+///
+/// # Invariants
+///
+/// `cursor` is the I/O's, and there are no parts of it but those taken from there.
+pub(crate) struct Parts<'a, M> {
+    io: &'a M,
+    cursor: &'a Cursor,
+}
+
+impl<'a, M: Memory> Parts<'a, M> {
+    /// # Safety
+    ///
+    /// `cursor` was reset for `io` when no part of it was there, and nobody makes parts of it in another
+    /// way during `'a`.
+    pub(super) unsafe fn new(io: &'a M, cursor: &'a Cursor) -> Self {
+        // INVARIANT: By this function's requirements.
+        Self { io, cursor }
+    }
+
+    /// Takes the next part, which ends where `cut` says for the bytes that are left; [`None`] when all
+    /// are taken.
+    pub(crate) fn take(&self, cut: impl Fn(Range<u64>) -> u64) -> Option<Part<'a, M>> {
+        let end = self.cursor.end.load(Relaxed);
+        let mut start = self.cursor.next.load(Relaxed);
+        while start < end {
+            let cut = cut(start..end).clamp(start.saturating_add(1), end);
+            match self.cursor.next.cmpxchg(start, cut, Relaxed) {
+                Ok(_) => {
+                    let (io, range) = (self.io, start..cut);
+                    // INVARIANT: The cursor moves forward only, so no one else takes these bytes.
+                    return Some(Part { io, range });
+                }
+                Err(now) => start = now,
+            }
+        }
+        None
+    }
 }
 
 /// Where `part` of an I/O on `whole` begins, counted from the I/O's begin, and how long it is; what
@@ -143,8 +259,8 @@ impl SegmentList {
 /// # Invariants
 ///
 /// `segments` is memory of a request that the driver owns, valid for writes; `skip` is less than
-/// the first segment's length unless there is none; the segments hold `skip + len` bytes.
-#[derive(Clone)]
+/// the first segment's length unless there is none; the segments hold `skip + len` bytes; nobody else
+/// gets at them.
 pub(crate) struct Pages<'a> {
     segments: &'a [Segment],
     skip: usize,
@@ -155,6 +271,16 @@ impl Pages<'_> {
     /// Bytes between the cursor and the end.
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+
+    /// The same bytes, for an attempt that may fail: this cursor stays.
+    pub(crate) fn again(&mut self) -> Pages<'_> {
+        // INVARIANT: The same memory, which this does not get at as long as it is borrowed.
+        Pages {
+            segments: self.segments,
+            skip: self.skip,
+            len: self.len,
+        }
     }
 
     /// Bytes that lie in one piece at the cursor.

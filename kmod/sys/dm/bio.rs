@@ -7,7 +7,7 @@
 use super::{Private, Target};
 use crate::sys::generated;
 use crate::sys::job::{status, Job, Owner};
-use crate::sys::pages::{span, Memory, Pages, SegmentList};
+use crate::sys::pages::{span, Memory, Pages, Parts, SegmentList};
 use core::marker::PhantomData;
 use core::ops::Range;
 use core::ptr::NonNull;
@@ -33,8 +33,11 @@ pub(super) struct PerBio<T: Target> {
 }
 
 impl<T: Target> Bio<'_, T> {
-    /// The caller guarantees the type's invariant.
-    pub(super) fn new(bio: NonNull<bindings::bio>) -> Self {
+    /// # Safety
+    ///
+    /// By the type's invariant.
+    pub(super) unsafe fn new(bio: NonNull<bindings::bio>) -> Self {
+        // INVARIANT: By this function's requirements.
         Self {
             bio,
             _bio: PhantomData,
@@ -67,10 +70,12 @@ impl<T: Target> Bio<'_, T> {
     }
 }
 
-impl<T: Target> Memory for Bio<'_, T> {
-    fn pages<'a>(&'a self, range: &Range<u64>, list: &'a mut SegmentList) -> Pages<'a> {
+// SAFETY: A bio that has not ended is the target's.
+unsafe impl<T: Target> Memory for Bio<'_, T> {
+    unsafe fn list<'a>(&'a self, range: &Range<u64>, list: &'a mut SegmentList) -> Pages<'a> {
         let (skip, len) = span(&self.range(), range);
-        // SAFETY: The bio is not ended while `self` is borrowed.
+        // SAFETY: The bio is not ended while `self` is borrowed, and nobody else gets at these bytes by
+        // this function's requirements.
         unsafe {
             list.fill(|segments, room, covered| {
                 generated::vbd_bio_segments(self.bio.as_ptr(), skip, len, segments, room, covered)
@@ -80,9 +85,12 @@ impl<T: Target> Memory for Bio<'_, T> {
 }
 
 /// The memory that device-mapper has allocated with `bio`.
-pub(super) fn per_bio<T: Target>(bio: NonNull<bindings::bio>) -> *mut PerBio<T> {
-    // SAFETY: Only bios that device-mapper maps to a target of this module come here, and those
-    // have this much (`per_io_data_size`).
+///
+/// # Safety
+///
+/// The bio is one that device-mapper maps to a target `T`: those have this much (`per_io_data_size`).
+pub(super) unsafe fn per_bio<T: Target>(bio: NonNull<bindings::bio>) -> *mut PerBio<T> {
+    // SAFETY: By this function's requirements.
     unsafe { generated::dm_per_bio_data(bio.as_ptr(), core::mem::size_of::<PerBio<T>>()) }.cast()
 }
 
@@ -94,8 +102,9 @@ unsafe impl<T: Target> Owner for BioJob<T> {
     type Raw = bindings::bio;
     type Data = T::BioData;
 
-    fn job(bio: NonNull<bindings::bio>) -> *mut Job<Self> {
-        per_bio::<T>(bio)
+    unsafe fn job(bio: NonNull<bindings::bio>) -> *mut Job<Self> {
+        // SAFETY: By this function's requirements.
+        unsafe { per_bio::<T>(bio) }
             .wrapping_byte_add(core::mem::offset_of!(PerBio<T>, job))
             .cast()
     }
@@ -103,15 +112,20 @@ unsafe impl<T: Target> Owner for BioJob<T> {
     unsafe fn serve(bio: NonNull<bindings::bio>) {
         // SAFETY: Initialised by `map`; the target outlives its bios.
         let private = unsafe { &*(*per_bio::<T>(bio)).private };
-        // INVARIANT: Not ended while this worker is at it.
-        private.target.serve(&Bio::new(bio));
+        // SAFETY: Not ended while this worker is at it. The cursor was reset when the job was started;
+        // until all workers are done, parts come from there only.
+        unsafe {
+            let cursor = Job::<Self>::cursor(bio);
+            let bio = Bio::new(bio);
+            private.target.serve(&bio, &Parts::new(&bio, cursor));
+        }
     }
 
     unsafe fn complete(bio: NonNull<bindings::bio>) {
         // SAFETY: Initialised by `map`; the target outlives its bios.
         let private = unsafe { &*(*per_bio::<T>(bio)).private };
-        // INVARIANT: All workers are done with the bio, and it is ended below.
-        let result = private.target.complete(&Bio::new(bio));
+        // SAFETY: All workers are done with the bio, and it is ended below.
+        let result = private.target.complete(&unsafe { Bio::new(bio) });
         // SAFETY: Nobody else refers to the bio or its data any more.
         unsafe {
             Job::<Self>::exit(bio);

@@ -4,10 +4,12 @@
 //!
 //! * `unsafe` stands only under `kmod/sys/`. Each block and impl has a `SAFETY:` comment before it,
 //!   each unsafe function a `# Safety` section.
+//! * `kmod/sys/` names nothing that is outside of it.
 //! * Crate roots deny `unsafe_code`, packages take the workspace's lints, and the lint is allowed
 //!   again for `mod sys` of a crate root and nowhere else.
 //! * Every source file begins with the licence of its part of the tree.
 
+mod layering;
 mod licence;
 mod text;
 mod unsafety;
@@ -44,6 +46,7 @@ pub(super) fn tree(top: &Path) -> Result<Vec<String>> {
         findings.extend(licence::check(&shown, &text));
         if shown.ends_with(".rs") {
             findings.extend(unsafety::check(&shown, &text));
+            findings.extend(layering::check(&shown, &text));
         }
         if shown.ends_with("Cargo.toml") {
             findings.extend(unsafety::check_manifest(&shown, &text));
