@@ -5,16 +5,16 @@
 use crate::backing::Backing;
 use crate::cache::BlockCache;
 use crate::codec::Codecs;
-use crate::device::{Device, Looks, LOGICAL_BLOCK_SIZES};
+use crate::device::{Device, Looks, NewDevice, LOGICAL_BLOCK_SIZES};
 use crate::error::LayerFault;
 use crate::format::limits::{MAX_VIRTUAL_SIZE, SECTOR};
 use crate::names::{Label, LayerName, Names};
 use crate::pool::Pools;
 use crate::stack::{Options, Stack};
 use crate::stats::Stats;
+use crate::sys::debugfs::Dir;
 use crate::sys::file::{File, Identity};
 use crate::sys::shrinker::Shrinker;
-use kernel::debugfs::Dir;
 use kernel::fmt;
 use kernel::id_pool::IdPool;
 use kernel::prelude::*;
@@ -135,7 +135,7 @@ pub(crate) struct Host {
     _shrinker: Option<Shrinker<BlockCache>>,
     /// Memory for reads.
     pools: Arc<Pools>,
-    debugfs: Dir,
+    debugfs: Arc<Dir>,
     /// Numbers of disks in use.
     #[pin]
     numbers: Mutex<IdPool>,
@@ -158,13 +158,14 @@ impl Host {
         let codecs = Arc::new(Codecs::new()?, GFP_KERNEL)?;
         let pools = Pools::new(inline)?;
         let numbers = IdPool::with_capacity(FIRST_NUMBERS, GFP_KERNEL)?;
+        let debugfs = Dir::new(c"vbd")?;
         Arc::pin_init(
             pin_init!(Self {
                 codecs,
                 cache,
                 _shrinker: shrinker,
                 pools,
-                debugfs: Dir::new(c"vbd"),
+                debugfs,
                 numbers <- new_mutex!(numbers, "vbd_numbers"),
             }),
             GFP_KERNEL,
@@ -178,6 +179,22 @@ impl Host {
         options: Options,
         looks: Looks,
     ) -> Result<Device, AttachError> {
+        let device = self.prepare(sources, options, looks)?;
+        Ok(self.add(device)?)
+    }
+
+    /// Shows a device to everyone; in the module's init nothing that can fail may come after.
+    pub(crate) fn add(&self, device: NewDevice) -> Result<Device> {
+        device.add(self.debugfs.clone())
+    }
+
+    /// Does all of [`Self::attach`] but what others can see.
+    pub(crate) fn prepare(
+        self: &Arc<Self>,
+        sources: &[Arc<Source>],
+        options: Options,
+        looks: Looks,
+    ) -> Result<NewDevice, AttachError> {
         check_size(options.size)?;
         check_logical_block_size(looks.logical_block_size)?;
         let number = DiskNumber::new(self.clone())?;
@@ -215,14 +232,8 @@ impl Host {
             ));
         }
         let stack = Arc::new(stack, GFP_KERNEL).map_err(Error::from)?;
-        Ok(Device::new(
-            number,
-            stack,
-            looks,
-            stats,
-            self.pools.clone(),
-            &self.debugfs,
-        )?)
+        let pools = self.pools.clone();
+        Ok(NewDevice::new(number, stack, looks, stats, pools)?)
     }
 }
 

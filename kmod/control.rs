@@ -14,7 +14,7 @@ use crate::attach::{check_logical_block_size, check_size, AttachError, Host, Sou
 use crate::device::{Device, Looks};
 use crate::format::limits::MAX_LAYERS;
 use crate::stack::Options;
-use crate::sys::configfs::{Attribute, Directory, Hold};
+use crate::sys::configfs::{Attribute, Directory, Hold, Parent};
 use kernel::fmt::Write as _;
 use kernel::prelude::*;
 use kernel::str::CStr;
@@ -34,8 +34,7 @@ impl Devices {
     }
 }
 
-impl Directory for Devices {
-    const ATTRIBUTES: &'static [Attribute<Self>] = &[];
+impl Parent for Devices {
     type Child = DeviceDirectory;
 
     fn make_child(&self, _name: &CStr) -> Result<DeviceDirectory> {
@@ -366,6 +365,9 @@ impl Directory for DeviceDirectory {
             store: None,
         },
     ];
+}
+
+impl Parent for DeviceDirectory {
     type Child = LayerDirectory;
 
     fn make_child(&self, name: &CStr) -> Result<LayerDirectory> {

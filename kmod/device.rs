@@ -3,16 +3,16 @@
 //! A device: a stack behind a disk.
 
 use crate::attach::DiskNumber;
-use crate::debugfs::StatsFile;
 use crate::format::limits::SECTOR;
 use crate::pool::Pools;
 use crate::queue::Queue;
 use crate::stack::Stack;
 use crate::stats::Stats;
-use crate::sys::gen_disk::{GenDisk, Limits};
+use crate::sys::debugfs::{Dir, File, Show, Text};
+use crate::sys::gen_disk::{GenDisk, Limits, NewDisk};
 use crate::sys::mq::TagSet;
 use crate::transfer::OPTIMAL_BYTES;
-use kernel::debugfs::Dir;
+use kernel::fmt;
 use kernel::prelude::*;
 use kernel::str::CStr;
 use kernel::sync::Arc;
@@ -38,24 +38,39 @@ pub(crate) struct Looks {
     pub(crate) partscan: bool,
 }
 
+/// `/sys/kernel/debug/vbd/<disk>/stats`: a name and a number a line.
+impl Show for Stats {
+    fn show(&self, out: &mut Text<'_>) -> fmt::Result {
+        Stats::show(self, out)
+    }
+}
+
+/// A device that nobody sees yet.
+pub(crate) struct NewDevice {
+    // Dropped in this order: the number is free last.
+    disk: NewDisk<Queue>,
+    stack: Arc<Stack>,
+    stats: Arc<Stats>,
+    number: DiskNumber,
+}
+
 /// A disk that is there until this is dropped.
 pub(crate) struct Device {
     // Dropped in this order: the counters' file goes first, the number is free last.
-    _stats_file: StatsFile,
+    _stats_file: File<Stats>,
     disk: GenDisk<Queue>,
     stats: Arc<Stats>,
     _number: DiskNumber,
 }
 
-impl Device {
-    /// Makes `/dev/vbd<number>`, which `stats` names, out of a stack.
+impl NewDevice {
+    /// Makes `vbd<number>`, which `stats` names, out of a stack.
     pub(crate) fn new(
         number: DiskNumber,
         stack: Arc<Stack>,
         looks: Looks,
         stats: Arc<Stats>,
         pools: Arc<Pools>,
-        root: &Dir,
     ) -> Result<Self> {
         let name = stats.names().device();
         let limits = Limits {
@@ -67,23 +82,36 @@ impl Device {
             partscan: looks.partscan,
         };
         let tags = TagSet::new(QUEUE_DEPTH)?;
-        let disk = GenDisk::new(name, &limits, tags, Queue::new(stack.clone(), pools)?)?;
-        let stats_file = StatsFile::new(root, name, stats.clone())?;
-        pr_info!(
-            "{}: {} layers, {} bytes, {} segments\n",
-            name,
-            stack.layers(),
-            stack.virtual_size(),
-            stack.segments(),
-        );
+        let disk = NewDisk::new(name, &limits, tags, Queue::new(stack.clone(), pools)?)?;
         Ok(Self {
-            _stats_file: stats_file,
             disk,
+            stack,
             stats,
-            _number: number,
+            number,
         })
     }
 
+    /// Shows it to everyone, and its counters in `root`. Nothing can fail once it is there.
+    pub(crate) fn add(self, root: Arc<Dir>) -> Result<Device> {
+        let disk = self.disk.add()?;
+        let name = self.stats.names().device();
+        pr_info!(
+            "{}: {} layers, {} bytes, {} segments\n",
+            name,
+            self.stack.layers(),
+            self.stack.virtual_size(),
+            self.stack.segments(),
+        );
+        Ok(Device {
+            _stats_file: File::new(root, name, c"stats", self.stats.clone()),
+            disk,
+            stats: self.stats,
+            _number: self.number,
+        })
+    }
+}
+
+impl Device {
     /// The disk's name in `/dev`.
     pub(crate) fn name(&self) -> &CStr {
         self.stats.names().device()

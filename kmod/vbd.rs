@@ -15,7 +15,6 @@ mod buffer;
 mod cache;
 mod codec;
 mod control;
-mod debugfs;
 mod device;
 mod error;
 #[allow(missing_docs)]
@@ -36,6 +35,7 @@ mod sys {
     pub(crate) mod codec;
     pub(crate) mod configfs;
     pub(crate) mod crc;
+    pub(crate) mod debugfs;
     pub(crate) mod file;
     pub(crate) mod gen_disk;
     mod generated;
@@ -46,13 +46,14 @@ mod sys {
     pub(crate) mod pages;
     pub(crate) mod param;
     pub(crate) mod shrinker;
+    mod this_module;
     mod workqueue;
 }
 
 use attach::{AttachError, Host, Source};
 use control::Devices;
 use core::borrow::Borrow;
-use device::{Device, Looks};
+use device::{Device, Looks, NewDevice};
 use format::limits::MAX_LAYERS;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -109,10 +110,21 @@ impl kernel::Module for Module {
         )?;
         let device = match sys::param::BACKFILE.value() {
             [] => None,
-            backfile => Some(attach_parameters(&host, backfile).map_err(|error| error.report())?),
+            backfile => Some(prepare(&host, backfile).map_err(|error| error.report())?),
+        };
+        // A module whose init fails is freed, whoever uses it. So what others can see comes last, the
+        // disk last of all: the directory lets nobody in before init has succeeded.
+        let devices = Subsystem::new(c"vbd", Devices::new(host.clone()))
+            .inspect_err(|errno| pr_err!("configfs has no place for vbd ({errno:?})\n"))?;
+        let device = match device {
+            None => None,
+            Some(device) => Some(
+                host.add(device)
+                    .map_err(|errno| AttachError::from(errno).report())?,
+            ),
         };
         Ok(Self {
-            _devices: Subsystem::new(c"vbd", Devices::new(host))?,
+            _devices: devices,
             _device: device,
         })
     }
@@ -123,10 +135,10 @@ fn parameter<T: Copy>(value: impl Borrow<T>) -> T {
     *value.borrow()
 }
 
-/// Attaches what `backfile=` and the parameters of `/dev/vbd0` describe.
+/// Opens what `backfile=` and the parameters of `/dev/vbd0` describe.
 // Not inlined: what it takes of the stack is not needed by those that init calls besides.
 #[inline(never)]
-fn attach_parameters(host: &Arc<Host>, backfile: &[u8]) -> Result<Device, AttachError> {
+fn prepare(host: &Arc<Host>, backfile: &[u8]) -> Result<NewDevice, AttachError> {
     let options = Options {
         size: parameter(module_parameters::size.value()),
         verify: switch("verify", parameter(module_parameters::verify.value()))?,
@@ -145,7 +157,7 @@ fn attach_parameters(host: &Arc<Host>, backfile: &[u8]) -> Result<Device, Attach
         let source = Arc::new(source, GFP_KERNEL).map_err(Error::from)?;
         sources.push(source, GFP_KERNEL).map_err(Error::from)?;
     }
-    host.attach(&sources, options, looks)
+    host.prepare(&sources, options, looks)
 }
 
 /// A parameter that is 0 or 1.

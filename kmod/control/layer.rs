@@ -4,7 +4,7 @@
 
 use super::{number, Slot};
 use crate::attach::{AttachError, Source};
-use crate::sys::configfs::{Attribute, Directory, Text};
+use crate::sys::configfs::{Attribute, Directory, Parent, Text};
 use core::convert::Infallible;
 use kernel::fmt;
 use kernel::fmt::Write as _;
@@ -89,6 +89,9 @@ impl Directory for LayerDirectory {
             store: None,
         },
     ];
+}
+
+impl Parent for LayerDirectory {
     type Child = Infallible;
 
     fn make_child(&self, _name: &CStr) -> Result<Infallible> {

@@ -17,5 +17,6 @@
 const int VBD_FADV_DONTNEED = POSIX_FADV_DONTNEED;
 const fmode_t VBD_FMODE_READ = FMODE_READ;
 const blk_mode_t VBD_BLK_OPEN_READ = BLK_OPEN_READ;
+const blk_mode_t VBD_BLK_OPEN_WRITE = BLK_OPEN_WRITE;
 const unsigned int VBD_FEAT_POLL = (__force unsigned int)BLK_FEAT_POLL;
 const unsigned int VBD_MQ_F_NO_SCHED_BY_DEFAULT = BLK_MQ_F_NO_SCHED_BY_DEFAULT;

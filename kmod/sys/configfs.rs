@@ -11,7 +11,7 @@
 //! directory can be read and written at the same time, and at the same time as `mkdir` below it,
 //! but never after its `rmdir` has returned.
 
-use core::marker::PhantomData;
+use super::this_module::Door;
 use core::ptr::NonNull;
 use kernel::bindings;
 use kernel::error::to_result;
@@ -19,7 +19,7 @@ use kernel::ffi::c_char;
 use kernel::fmt;
 use kernel::prelude::*;
 use kernel::str::{as_char_ptr_in_const_context, CStr};
-use kernel::sync::atomic::{Atomic, Full, Relaxed};
+use kernel::sync::atomic::{Atomic, Full, Release};
 use kernel::types::Opaque;
 
 /// Attributes that a directory has at most.
@@ -28,11 +28,8 @@ const MAX_ATTRIBUTES: usize = 11;
 /// Bytes of the page that an attribute is shown in.
 const PAGE_SIZE: usize = bindings::PAGE_SIZE;
 
-/// A directory in configfs.
-pub(crate) trait Directory: Sized + Send + Sync + 'static {
-    /// The files in it, at most [`MAX_ATTRIBUTES`].
-    const ATTRIBUTES: &'static [Attribute<Self>];
-
+/// A directory in configfs that others can be made in.
+pub(crate) trait Parent: Sized + Send + Sync + 'static {
     /// What `mkdir` in it makes.
     type Child: Directory;
 
@@ -43,9 +40,14 @@ pub(crate) trait Directory: Sized + Send + Sync + 'static {
     fn drop_child(&self, child: &Self::Child);
 }
 
+/// A directory that `mkdir` makes, and the files in it. The top directory of a module has none.
+pub(crate) trait Directory: Parent {
+    /// The files in it, at most [`MAX_ATTRIBUTES`].
+    const ATTRIBUTES: &'static [Attribute<Self>];
+}
+
 /// A directory without directories in it is its own kind of child, never made.
-impl Directory for core::convert::Infallible {
-    const ATTRIBUTES: &'static [Attribute<Self>] = &[];
+impl Parent for core::convert::Infallible {
     type Child = Self;
 
     fn make_child(&self, _name: &CStr) -> Result<Self> {
@@ -55,6 +57,10 @@ impl Directory for core::convert::Infallible {
     fn drop_child(&self, child: &Self) {
         match *child {}
     }
+}
+
+impl Directory for core::convert::Infallible {
+    const ATTRIBUTES: &'static [Attribute<Self>] = &[];
 }
 
 /// A file in a directory: mode 0444, or 0644 if it can be written.
@@ -103,14 +109,17 @@ impl fmt::Write for Text<'_> {
 #[derive(Clone, Copy)]
 pub(crate) struct Hold<'a> {
     item: NonNull<bindings::config_item>,
-    held: &'a Atomic<bool>,
+    held: &'a Atomic<u32>,
 }
 
 impl Hold<'_> {
-    /// Makes `rmdir` of the directory fail with `EBUSY` from now on.
+    /// Makes `rmdir` of the directory fail with `EBUSY` from now on. `EBUSY` if somebody else is about
+    /// to do the same.
     pub(crate) fn take(self) -> Result {
-        if self.held.xchg(true, Full) {
-            return Ok(());
+        match self.held.cmpxchg(FREE, TAKING, Full) {
+            Ok(_) => {}
+            Err(HELD) => return Ok(()),
+            Err(_) => return Err(EBUSY),
         }
         // SAFETY: By the type invariant the item is linked and the caller is a callback of the same
         // subsystem, which is what this function asks for.
@@ -118,15 +127,14 @@ impl Hold<'_> {
             let parent = (*self.item.as_ptr()).ci_group;
             bindings::configfs_depend_item_unlocked((*parent).cg_subsys, self.item.as_ptr())
         });
-        if result.is_err() {
-            self.held.store(false, Relaxed);
-        }
+        let held = if result.is_ok() { HELD } else { FREE };
+        self.held.store(held, Release);
         result
     }
 
     /// Lets `rmdir` of the directory succeed again.
     pub(crate) fn release(self) {
-        if self.held.xchg(false, Full) {
+        if self.held.cmpxchg(HELD, FREE, Full).is_ok() {
             // SAFETY: The item is linked by the type invariant, and `held` said that `take` has
             // made it depended on, which is undone just once.
             unsafe { bindings::configfs_undepend_item(self.item.as_ptr()) };
@@ -134,53 +142,62 @@ impl Hold<'_> {
     }
 }
 
+/// Whether a directory is kept from `rmdir`: it is not, is about to be, or is.
+const FREE: u32 = 0;
+const TAKING: u32 = 1;
+const HELD: u32 = 2;
+
 /// A directory that `mkdir` has made. configfs counts references to the group, and `release` frees
 /// the whole.
 #[repr(C)]
 struct Group<D> {
     group: Opaque<bindings::config_group>,
-    held: Atomic<bool>,
+    held: Atomic<u32>,
     directory: D,
 }
 
-/// The top directory of a module, there until this is dropped.
+/// The top directory of a module, there until this is dropped. It is seen at once; `mkdir` in it waits
+/// until the module is loaded.
 ///
 /// # Invariants
 ///
 /// `root` is registered, and nothing moves it.
-pub(crate) struct Subsystem<D: Directory> {
+pub(crate) struct Subsystem<D: Parent> {
     root: KBox<Root<D>>,
 }
 
 #[repr(C)]
 struct Root<D> {
     subsystem: Opaque<bindings::configfs_subsystem>,
+    /// What directories come through.
+    door: Door,
     directory: D,
 }
 
 // SAFETY: A subsystem may be unregistered from any thread.
-unsafe impl<D: Directory> Send for Subsystem<D> {}
+unsafe impl<D: Parent> Send for Subsystem<D> {}
 // SAFETY: Shared references give nothing away.
-unsafe impl<D: Directory> Sync for Subsystem<D> {}
+unsafe impl<D: Parent> Sync for Subsystem<D> {}
 
-impl<D: Directory> Subsystem<D> {
-    /// Makes `/sys/kernel/config/<name>`. The top directory has no attributes of its own.
+impl<D: Parent> Subsystem<D> {
+    /// Makes `/sys/kernel/config/<name>`.
     // Not inlined, so that the module's init takes little of the stack while it attaches.
     #[inline(never)]
-    pub(crate) fn new(name: &CStr, directory: D) -> Result<Self> {
+    pub(crate) fn new(name: &'static CStr, directory: D) -> Result<Self> {
         let root = Root {
             subsystem: Opaque::new(pin_init::zeroed::<bindings::configfs_subsystem>()),
+            door: Door::new(),
             directory,
         };
         let root = KBox::new(root, GFP_KERNEL)?;
         let subsystem = root.subsystem.get();
         // SAFETY: The subsystem is zero and its address final; the mutex and the group in it are
-        // initialised before it is registered.
+        // initialised before it is registered. The name of the mutex is static.
         unsafe {
             bindings::config_group_init_type_name(
                 &raw mut (*subsystem).su_group,
                 name.as_char_ptr(),
-                &Table::<Root<D>, D>::TYPE,
+                &Root::<D>::TYPE,
             );
             bindings::__mutex_init(
                 &raw mut (*subsystem).su_mutex,
@@ -194,23 +211,37 @@ impl<D: Directory> Subsystem<D> {
     }
 }
 
-impl<D: Directory> Drop for Subsystem<D> {
+impl<D: Parent> Drop for Subsystem<D> {
     fn drop(&mut self) {
-        // SAFETY: Registered by the type invariant. Directories below it pin the module, so there
-        // are none when the module goes.
+        // Directories pin the module, so from here on there are none.
+        self.root.door.close();
+        // SAFETY: Registered by the type invariant, and empty. Whoever is about to make a directory is
+        // waited for, and nobody else comes after.
         unsafe { bindings::configfs_unregister_subsystem(self.root.subsystem.get()) };
     }
 }
 
-/// How to get from a `config_group` to the directory around it.
+/// What lies around a `config_group` that directories are made in.
 ///
 /// # Safety
 ///
 /// The implementing type is `repr(C)` and begins with a `config_group`.
-unsafe trait Container {
-    type Directory: Directory;
+unsafe trait Container: Sized {
+    type Directory: Parent;
 
     fn directory(&self) -> &Self::Directory;
+
+    /// Lets a directory in, or says why not.
+    fn enter(&self) -> Result;
+
+    const GROUP_OPS: bindings::configfs_group_operations = bindings::configfs_group_operations {
+        make_item: None,
+        make_group: Some(make_group::<Self>),
+        disconnect_notify: None,
+        drop_item: Some(drop_item::<Self>),
+        is_visible: None,
+        is_bin_visible: None,
+    };
 }
 
 // SAFETY: `group` is transparent over the group and comes first.
@@ -220,15 +251,35 @@ unsafe impl<D: Directory> Container for Group<D> {
     fn directory(&self) -> &D {
         &self.directory
     }
+
+    fn enter(&self) -> Result {
+        Ok(())
+    }
 }
 
 // SAFETY: `subsystem` is transparent over the subsystem, which begins with its group; checked below.
-unsafe impl<D: Directory> Container for Root<D> {
+unsafe impl<D: Parent> Container for Root<D> {
     type Directory = D;
 
     fn directory(&self) -> &D {
         &self.directory
     }
+
+    fn enter(&self) -> Result {
+        self.door.enter()
+    }
+}
+
+impl<D: Parent> Root<D> {
+    /// It lies in memory of its owner's, so there is nothing to be done when configfs lets go of it;
+    /// and it has no attributes, whose functions take what `make_group` makes.
+    const TYPE: bindings::config_item_type = bindings::config_item_type {
+        ct_owner: (&raw const bindings::__this_module).cast_mut(),
+        ct_item_ops: core::ptr::null(),
+        ct_group_ops: &<Self as Container>::GROUP_OPS,
+        ct_attrs: core::ptr::null_mut(),
+        ct_bin_attrs: core::ptr::null_mut(),
+    };
 }
 
 const _: () = assert!(core::mem::offset_of!(bindings::configfs_subsystem, su_group) == 0);
@@ -245,15 +296,13 @@ fn permitted() -> Result {
     }
 }
 
-/// The tables that configfs is given for directories `D` in containers `C`.
-struct Table<C, D>(PhantomData<(C, D)>);
-
-impl<C: Container<Directory = D>, D: Directory> Table<C, D> {
+/// The tables that configfs is given for directories that `mkdir` makes.
+impl<D: Directory> Group<D> {
     const TYPE: bindings::config_item_type = bindings::config_item_type {
         // A directory pins the module.
         ct_owner: (&raw const bindings::__this_module).cast_mut(),
         ct_item_ops: &Self::ITEM_OPS,
-        ct_group_ops: &Self::GROUP_OPS,
+        ct_group_ops: &<Self as Container>::GROUP_OPS,
         ct_attrs: Self::ATTRIBUTE_LIST.as_ptr().cast_mut(),
         ct_bin_attrs: core::ptr::null_mut(),
     };
@@ -262,15 +311,6 @@ impl<C: Container<Directory = D>, D: Directory> Table<C, D> {
         release: Some(Self::release),
         allow_link: None,
         drop_link: None,
-    };
-
-    const GROUP_OPS: bindings::configfs_group_operations = bindings::configfs_group_operations {
-        make_item: None,
-        make_group: Some(Self::make_group),
-        disconnect_notify: None,
-        drop_item: Some(Self::drop_item),
-        is_visible: None,
-        is_bin_visible: None,
     };
 
     const ATTRIBUTES: &'static [bindings::configfs_attribute; MAX_ATTRIBUTES] = &[
@@ -329,8 +369,8 @@ impl<C: Container<Directory = D>, D: Directory> Table<C, D> {
         item: *mut bindings::config_item,
         page: *mut c_char,
     ) -> isize {
-        // SAFETY: The item begins its group, which begins its container (`Container`).
-        let directory = unsafe { &*item.cast::<C>() }.directory();
+        // SAFETY: The item begins its group, which `make_group` has made.
+        let directory = unsafe { &*item.cast::<Self>() }.directory();
         // SAFETY: By this function's requirements; nobody else has the page.
         let page = unsafe { core::slice::from_raw_parts_mut(page.cast::<u8>(), PAGE_SIZE) };
         let mut text = Text { page, len: 0 };
@@ -348,8 +388,8 @@ impl<C: Container<Directory = D>, D: Directory> Table<C, D> {
         page: *const c_char,
         len: usize,
     ) -> isize {
-        // SAFETY: Only groups made by `make_group` have attributes; the item begins one.
-        let group = unsafe { &*item.cast::<Group<D>>() };
+        // SAFETY: The item begins its group, which `make_group` has made.
+        let group = unsafe { &*item.cast::<Self>() };
         // SAFETY: By this function's requirements.
         let bytes = unsafe { core::slice::from_raw_parts(page.cast::<u8>(), len) };
         let Some(store) = D::ATTRIBUTES.get(I).and_then(|a| a.store) else {
@@ -371,65 +411,74 @@ impl<C: Container<Directory = D>, D: Directory> Table<C, D> {
 
     /// # Safety
     ///
-    /// Called by configfs with a group of container `C` and a NUL-terminated name.
-    unsafe extern "C" fn make_group(
-        parent: *mut bindings::config_group,
-        name: *const c_char,
-    ) -> *mut bindings::config_group {
-        // SAFETY: The group begins its container (`Container`).
-        let directory = unsafe { &*parent.cast::<C>() }.directory();
-        // SAFETY: NUL-terminated by this function's requirements.
-        let text = unsafe { CStr::from_char_ptr(name) };
-        // The memory first: a child that is made is told of its end, which takes its group.
-        let room = KBox::<Group<D::Child>>::new_uninit(GFP_KERNEL).map_err(Error::from);
-        let made = permitted().and(room).and_then(|room| {
-            let group = Group {
-                group: Opaque::new(pin_init::zeroed::<bindings::config_group>()),
-                held: Atomic::new(false),
-                directory: directory.make_child(text)?,
-            };
-            Ok(KBox::write(room, group))
-        });
-        match made {
-            Ok(group) => {
-                let group = KBox::into_raw(group).cast::<bindings::config_group>();
-                // SAFETY: The group is zero and its address final. It is given to configfs, whose
-                // last reference ends in `release`.
-                unsafe {
-                    bindings::config_group_init_type_name(
-                        group,
-                        name,
-                        &Table::<Group<D::Child>, D::Child>::TYPE,
-                    );
-                }
-                group
-            }
-            Err(error) => error.to_ptr(),
-        }
-    }
-
-    /// # Safety
-    ///
-    /// Called by configfs with a group of container `C` and an item that its `make_group` has made.
-    unsafe extern "C" fn drop_item(
-        parent: *mut bindings::config_group,
-        item: *mut bindings::config_item,
-    ) {
-        // SAFETY: The group begins its container (`Container`).
-        let directory = unsafe { &*parent.cast::<C>() }.directory();
-        // SAFETY: The item begins the `Group` that `make_group` has boxed.
-        directory.drop_child(&unsafe { &*item.cast::<Group<D::Child>>() }.directory);
-        // SAFETY: The reference that `make_group` gave to configfs is given back here.
-        unsafe { bindings::config_item_put(item) };
-    }
-
-    /// # Safety
-    ///
-    /// Called by configfs when nobody refers to an item of container `C` any more.
+    /// Called by configfs when nobody refers to an item any more that `make_group` has made.
     unsafe extern "C" fn release(item: *mut bindings::config_item) {
-        // A subsystem's own item is never released: it lies in a `Root`, which its owner frees, and
-        // unregistering gives back just the references that registering took.
-        // SAFETY: The item begins the container, which `make_group` has boxed.
-        drop(unsafe { KBox::from_raw(item.cast::<C>()) });
+        // SAFETY: The item begins its group, which `make_group` has boxed.
+        drop(unsafe { KBox::from_raw(item.cast::<Self>()) });
     }
+}
+
+/// `configfs_group_operations.make_group`.
+///
+/// # Safety
+///
+/// Called by configfs with a group of container `C` and a NUL-terminated name.
+unsafe extern "C" fn make_group<C: Container>(
+    parent: *mut bindings::config_group,
+    name: *const c_char,
+) -> *mut bindings::config_group {
+    // SAFETY: The group begins its container (`Container`).
+    let container = unsafe { &*parent.cast::<C>() };
+    // SAFETY: NUL-terminated by this function's requirements.
+    let text = unsafe { CStr::from_char_ptr(name) };
+    let made = permitted()
+        .and_then(|()| container.enter())
+        .and_then(|()| Group::make(container.directory(), text));
+    match made {
+        Ok(group) => {
+            let group = KBox::into_raw(group).cast::<bindings::config_group>();
+            // SAFETY: The group is zero and its address final. It is given to configfs, whose last
+            // reference ends in `release`.
+            unsafe {
+                bindings::config_group_init_type_name(
+                    group,
+                    name,
+                    &Group::<<C::Directory as Parent>::Child>::TYPE,
+                );
+            }
+            group
+        }
+        Err(error) => error.to_ptr(),
+    }
+}
+
+impl<D: Directory> Group<D> {
+    fn make<P: Parent<Child = D>>(parent: &P, name: &CStr) -> Result<KBox<Self>> {
+        // The memory first: a child that is made is told of its end, which takes its group.
+        let room = KBox::<Self>::new_uninit(GFP_KERNEL)?;
+        let group = Self {
+            group: Opaque::new(pin_init::zeroed::<bindings::config_group>()),
+            held: Atomic::new(FREE),
+            directory: parent.make_child(name)?,
+        };
+        Ok(KBox::write(room, group))
+    }
+}
+
+/// `configfs_group_operations.drop_item`.
+///
+/// # Safety
+///
+/// Called by configfs with a group of container `C` and an item that its `make_group` has made.
+unsafe extern "C" fn drop_item<C: Container>(
+    parent: *mut bindings::config_group,
+    item: *mut bindings::config_item,
+) {
+    // SAFETY: The group begins its container (`Container`).
+    let directory = unsafe { &*parent.cast::<C>() }.directory();
+    // SAFETY: The item begins the `Group` that `make_group` has boxed.
+    let child = unsafe { &*item.cast::<Group<<C::Directory as Parent>::Child>>() };
+    directory.drop_child(&child.directory);
+    // SAFETY: The reference that `make_group` gave to configfs is given back here.
+    unsafe { bindings::config_item_put(item) };
 }

@@ -17,7 +17,6 @@ use kernel::prelude::*;
 use kernel::static_lock_class;
 use kernel::str::{CStr, NullTerminatedFormatter};
 use kernel::sync::atomic::{Atomic, Relaxed};
-use kernel::types::ScopeGuard;
 
 /// What a disk can take.
 pub(crate) struct Limits {
@@ -36,27 +35,33 @@ pub(crate) struct Limits {
     pub(crate) partscan: bool,
 }
 
-/// A disk that is there for everyone to open, until this is dropped.
+/// A disk that nobody sees yet.
 ///
 /// # Invariants
 ///
-/// `disk` was added and is deleted only by `drop`; its queue's `queuedata` is `queue`, which nothing
-/// moves.
-pub(crate) struct GenDisk<T: Operations> {
+/// `disk` is allocated, and this holds a reference on it; its queue's `queuedata` is `queue`, which
+/// nothing moves.
+pub(crate) struct NewDisk<T: Operations> {
     disk: NonNull<bindings::gendisk>,
     // Dropped in this order: requests end before the driver that serves them goes.
     _tags: TagSet<T>,
     queue: KBox<QueueData<T>>,
 }
 
-// SAFETY: A disk may be deleted from any thread.
-unsafe impl<T: Operations> Send for GenDisk<T> {}
-// SAFETY: Shared references give nothing away.
-unsafe impl<T: Operations> Sync for GenDisk<T> {}
+/// A disk that is there for everyone to open, until this is dropped.
+///
+/// # Invariants
+///
+/// The disk was added and is deleted only by `drop`.
+pub(crate) struct GenDisk<T: Operations>(NewDisk<T>);
 
-impl<T: Operations> GenDisk<T> {
-    /// Makes disk `name` and adds it: partitions may be scanned before this returns, so the driver
-    /// must be ready to serve.
+// SAFETY: A disk may be added, deleted and freed from any thread.
+unsafe impl<T: Operations> Send for NewDisk<T> {}
+// SAFETY: Shared references give nothing away.
+unsafe impl<T: Operations> Sync for NewDisk<T> {}
+
+impl<T: Operations> NewDisk<T> {
+    /// Makes disk `name`.
     pub(crate) fn new(name: &CStr, limits: &Limits, tags: TagSet<T>, driver: T) -> Result<Self> {
         let workers = WorkQueue::new(name)?;
         let queue = KBox::new(
@@ -87,14 +92,23 @@ impl<T: Operations> GenDisk<T> {
                 static_lock_class!().as_ptr(),
             )
         })?;
-        let undo = ScopeGuard::new_with_data(disk, |disk| {
-            // SAFETY: Allocated above and not added, so this is its end.
-            unsafe { bindings::put_disk(disk) };
-        });
+        // INVARIANT: Allocated just now, with the reference; the queue's data lies in a box.
+        let this = Self {
+            disk: NonNull::new(disk).ok_or(ENOMEM)?,
+            _tags: tags,
+            queue,
+        };
 
         // SAFETY: The disk is ours alone until it is added.
         unsafe {
             (*disk).fops = &Self::FOPS;
+            bindings::set_capacity(disk, limits.capacity);
+            // Before the disk has a name, without which there is no event that tells of the change: of a
+            // disk that was not added, nobody could make anything of it.
+            bindings::set_disk_ro(disk, true);
+            if !limits.partscan {
+                (*disk).state |= 1 << bindings::GD_SUPPRESS_PART_SCAN;
+            }
             NullTerminatedFormatter::new(&mut (*disk).disk_name)
                 .ok_or(EINVAL)?
                 .write_str(name.to_str()?)
@@ -107,47 +121,28 @@ impl<T: Operations> GenDisk<T> {
                 c"%s".as_char_ptr(),
                 name.as_char_ptr(),
             ))?;
-            if !limits.partscan {
-                (*disk).state |= 1 << bindings::GD_SUPPRESS_PART_SCAN;
-            }
-            bindings::set_capacity(disk, limits.capacity);
-            bindings::set_disk_ro(disk, true);
-            to_result(bindings::device_add_disk(
-                core::ptr::null_mut(),
-                disk,
-                core::ptr::null_mut(),
-            ))?;
         }
-        undo.dismiss();
-        // INVARIANT: Added above; the queue's data lies in a box.
-        Ok(Self {
-            disk: NonNull::new(disk).ok_or(EINVAL)?,
-            _tags: tags,
-            queue,
-        })
+        Ok(this)
     }
-}
 
-impl<T: Operations> GenDisk<T> {
-    /// Refuses whoever wants to open the disk from now on (`ENXIO`); fails with `EBUSY`, changing
-    /// nothing, if somebody has it open.
-    pub(crate) fn retire(&self) -> Result {
-        // SAFETY: The disk is there by the type invariant. Openers change only under this mutex,
-        // and `open` is called under it.
-        unsafe {
-            let mutex = &raw mut (*self.disk.as_ptr()).open_mutex;
-            bindings::mutex_lock(mutex);
-            let openers = generated::vbd_disk_openers(self.disk.as_ptr());
-            if openers == 0 {
-                self.queue.retired.store(true, Relaxed);
-            }
-            bindings::mutex_unlock(mutex);
-            if openers == 0 {
-                Ok(())
-            } else {
-                Err(EBUSY)
-            }
-        }
+    /// Shows the disk to everyone: partitions may be scanned before this returns, so the driver must be
+    /// ready to serve.
+    ///
+    /// From here on others may have the disk open, and a scan of partitions lets go of it only when the
+    /// task returns to user space. They pin the module; but one whose init fails is freed all the same,
+    /// so nothing that can fail may come after this in there.
+    pub(crate) fn add(self) -> Result<GenDisk<T>> {
+        // SAFETY: The disk is allocated by the type invariant, complete, and added just once. If it
+        // cannot be, nobody has opened it.
+        to_result(unsafe {
+            bindings::device_add_disk(
+                core::ptr::null_mut(),
+                self.disk.as_ptr(),
+                core::ptr::null_mut(),
+            )
+        })?;
+        // INVARIANT: Added just now.
+        Ok(GenDisk(self))
     }
 
     const FOPS: bindings::block_device_operations = bindings::block_device_operations {
@@ -163,14 +158,48 @@ impl<T: Operations> GenDisk<T> {
     /// Called by the block layer with a disk that `new` has made, under its `open_mutex`.
     unsafe extern "C" fn open(
         disk: *mut bindings::gendisk,
-        _mode: bindings::blk_mode_t,
+        mode: bindings::blk_mode_t,
     ) -> kernel::ffi::c_int {
         // SAFETY: The queue's data is a `QueueData<T>` and outlives the disk's last opening.
         let queue = unsafe { &*(*(*disk).queue).queuedata.cast::<QueueData<T>>() };
         if queue.retired.load(Relaxed) {
             ENXIO.to_errno()
+        } else if mode & generated::VBD_BLK_OPEN_WRITE != 0 {
+            // Who could write to it all the same would be told so by the first write, when it is late.
+            EROFS.to_errno()
         } else {
             0
+        }
+    }
+}
+
+impl<T: Operations> Drop for NewDisk<T> {
+    fn drop(&mut self) {
+        // SAFETY: The reference is this value's by the type invariant, and this is its end.
+        unsafe { bindings::put_disk(self.disk.as_ptr()) };
+    }
+}
+
+impl<T: Operations> GenDisk<T> {
+    /// Refuses whoever wants to open the disk from now on (`ENXIO`); fails with `EBUSY`, changing
+    /// nothing, if somebody has it open.
+    pub(crate) fn retire(&self) -> Result {
+        let disk = self.0.disk.as_ptr();
+        // SAFETY: The disk is there by the type invariant. Openers change only under this mutex,
+        // and `open` is called under it.
+        unsafe {
+            let mutex = &raw mut (*disk).open_mutex;
+            bindings::mutex_lock(mutex);
+            let openers = generated::vbd_disk_openers(disk);
+            if openers == 0 {
+                self.0.queue.retired.store(true, Relaxed);
+            }
+            bindings::mutex_unlock(mutex);
+            if openers == 0 {
+                Ok(())
+            } else {
+                Err(EBUSY)
+            }
         }
     }
 }
@@ -179,10 +208,7 @@ impl<T: Operations> Drop for GenDisk<T> {
     fn drop(&mut self) {
         // SAFETY: Added by the type invariant. Deleting waits for requests under way and refuses
         // new ones; whoever still has the disk open holds a reference of his own.
-        unsafe {
-            bindings::del_gendisk(self.disk.as_ptr());
-            bindings::put_disk(self.disk.as_ptr());
-        }
+        unsafe { bindings::del_gendisk(self.0.disk.as_ptr()) };
     }
 }
 

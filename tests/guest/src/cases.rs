@@ -37,6 +37,7 @@ pub(crate) const THEMES: &[(&str, &[Case])] = &[
     ("lifecycle", lifecycle::CASES),
     ("lifecycle", lifecycle::backing::CASES),
     ("lifecycle", lifecycle::leaks::CASES),
+    ("lifecycle", lifecycle::loading::CASES),
     ("lifecycle", lifecycle::partitions::CASES),
     ("lifecycle", lifecycle::writing::CASES),
     ("errors", errors::files::CASES),

@@ -4,16 +4,20 @@
 
 pub(super) mod backing;
 pub(super) mod leaks;
+pub(super) mod loading;
 pub(super) mod partitions;
 pub(super) mod writing;
 
 use super::support::device::{self, Module, DEVICE};
+use super::support::dir::Dir;
 use super::support::scratch::{Mounted, Scratch};
+use super::support::uevents::Uevents;
 use super::support::{content, layers, read, tool};
 use crate::case::Case;
 use crate::modules;
 use rustix::io::Errno;
 use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use vbd_tests_host::lsmt::{Record, Spec};
 use vbd_tests_host::rng::Rng;
@@ -23,6 +27,8 @@ pub(super) const CASES: &[Case] = super::cases![
     twenty_times,
     held_while_open,
     held_while_mounted,
+    held_while_counters_are_open,
+    events,
     attributes,
     counters,
     many_layers,
@@ -105,6 +111,57 @@ fn held_while_mounted() {
         drop(mounted);
         module.unload();
     }
+}
+
+/// Code of the module closes the counters' file.
+fn held_while_counters_are_open() {
+    const COUNTERS: &str = "/sys/kernel/debug/vbd/vbd0/stats";
+
+    let scratch = Scratch::new();
+    let (layer, _) = some_layer(&scratch, 56);
+    let module = Module::stack(std::slice::from_ref(&layer), "");
+    let mut file = File::open(COUNTERS).expect(COUNTERS);
+    let module = refuse_to_unload(module);
+    let mut text = String::new();
+    file.read_to_string(&mut text).expect("the counters");
+    assert!(
+        text.starts_with("requests ") && text.ends_with('\n'),
+        "{text}"
+    );
+    drop(file);
+    module.unload();
+
+    // The file of a device that is gone has nothing more to show, and holds the module still.
+    let module = Module::load("");
+    let device = Dir::attach("a", &[layer]);
+    let mut file = File::open(COUNTERS).expect(COUNTERS);
+    device.detach();
+    let error = file
+        .read_to_string(&mut text)
+        .expect_err("counters of nothing");
+    assert_eq!(error.raw_os_error(), Some(Errno::IO.raw_os_error()));
+    let module = refuse_to_unload(module);
+    drop(file);
+    module.unload();
+}
+
+/// What is told of a device: that it is there, and that it is gone.
+fn events() {
+    let scratch = Scratch::new();
+    let (layer, _) = some_layer(&scratch, 57);
+    let [add, remove] =
+        ["add", "remove"].map(|action| format!("{action} /devices/virtual/block/vbd0 vbd0"));
+    let events = Uevents::mark();
+    let module = Module::stack(std::slice::from_ref(&layer), "");
+    assert_eq!(events.of_block_devices(), [add.as_str()]);
+    module.unload();
+    assert_eq!(events.of_block_devices(), [remove.as_str()]);
+    let module = Module::load("");
+    let device = Dir::attach("a", &[layer]);
+    assert_eq!(events.of_block_devices(), [add]);
+    device.detach();
+    assert_eq!(events.of_block_devices(), [remove]);
+    module.unload();
 }
 
 fn attributes() {

@@ -17,3 +17,4 @@ pub(super) mod read;
 pub(super) mod scratch;
 pub(super) mod storage;
 pub(super) mod tool;
+pub(super) mod uevents;

@@ -11,11 +11,12 @@ use rustix::fs::{fallocate, FallocateFlags, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{mount, MountFlags};
 use std::fs::OpenOptions;
-use std::io::Write;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
 
 pub(in super::super) const CASES: &[Case] = crate::cases::cases![
-    writes_are_refused,
+    writers_are_refused,
+    no_swap,
     cannot_be_made_writable,
     discards_are_refused,
     no_writable_mount,
@@ -37,39 +38,40 @@ fn unharmed(seed: u64, work: impl FnOnce(&[u8])) {
     assert!(before == after, "the layer's file has changed");
 }
 
-/// Linux opens a read-only disk for writing, and then refuses each write.
-fn writes_are_refused() {
+/// Who wants to write is told so when he opens the disk, as with a disk that is write-protected.
+fn writers_are_refused() {
     unharmed(80, |disk| {
-        for flags in [OFlags::empty(), OFlags::DIRECT, OFlags::SYNC] {
-            let mut options = OpenOptions::new();
-            options.read(true).write(true);
-            options.custom_flags(i32::try_from(flags.bits()).unwrap());
-            let mut file = match options.open(DEVICE) {
-                Ok(file) => file,
-                // Should a kernel refuse earlier, this is how.
-                Err(error) => {
-                    let errno = error.raw_os_error();
-                    let known = [Errno::ACCESS, Errno::PERM, Errno::ROFS];
-                    assert!(
-                        known.iter().any(|e| errno == Some(e.raw_os_error())),
-                        "{error}"
-                    );
-                    continue;
-                }
-            };
-            let memory = read::Memory::new(4096, 0);
-            let error = file.write_at(memory.bytes(), 4096).expect_err("a write");
-            assert_eq!(
-                error.raw_os_error(),
-                Some(Errno::PERM.raw_os_error()),
-                "{error}"
-            );
-            file.flush()
-                .and_then(|()| file.sync_all())
-                .expect("nothing to write");
-            read::check(&file, disk, 4096, 4096);
+        for flags in [OFlags::empty(), OFlags::DIRECT, OFlags::SYNC, OFlags::EXCL] {
+            for reads in [true, false] {
+                let mut options = OpenOptions::new();
+                options.read(reads).write(true);
+                options.custom_flags(i32::try_from(flags.bits()).unwrap());
+                let error = options.open(DEVICE).expect_err("a writer");
+                let errno = error.raw_os_error();
+                assert_eq!(errno, Some(Errno::ROFS.raw_os_error()), "{flags:?}");
+            }
         }
+        let file = read::buffered(DEVICE);
+        let error = file.write_at(&[0; 512], 4096).expect_err("a write");
+        assert_eq!(error.raw_os_error(), Some(Errno::BADF.raw_os_error()));
+        file.sync_all().expect("nothing to write");
+        read::check(&file, disk, 4096, 4096);
     });
+}
+
+/// Swap that cannot be written would be found out by the process that is swapped out.
+fn no_swap() {
+    let scratch = Scratch::new();
+    let raw = scratch.file("raw", &vec![0; 1 << 20]);
+    tool::run("mkswap", &[&raw]);
+    let layer = super::super::support::layers::from_file(&scratch, "swap", &raw, &[]);
+    let module = Module::stack(&[layer], "");
+    let refused = tool::output("swapon", &[DEVICE]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("Read-only file system"), "{said}");
+    let swaps = std::fs::read_to_string("/proc/swaps").expect("the swaps");
+    assert_eq!(swaps.lines().count(), 1, "{swaps}");
+    module.unload();
 }
 
 fn cannot_be_made_writable() {
@@ -91,8 +93,7 @@ fn discards_are_refused() {
             let output = tool::output("blkdiscard", arguments);
             assert!(!output.status.success(), "blkdiscard {arguments:?}");
         }
-        let file = OpenOptions::new().write(true).open(DEVICE);
-        let Ok(file) = file else { return };
+        let file = read::buffered(DEVICE);
         for flags in [
             FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
             FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE,
@@ -113,6 +114,15 @@ fn no_writable_mount() {
     let place = scratch.join("place");
     std::fs::create_dir(&place).expect("the mount point");
     let refused = mount(DEVICE, &place, "ext4", MountFlags::empty(), None);
-    assert_eq!(refused, Err(Errno::ACCESS));
+    assert_eq!(refused, Err(Errno::ROFS));
+    // Who does not say how gets what there is.
+    tool::run("mount", &[Path::new(DEVICE), &place]);
+    let mounts = std::fs::read_to_string("/proc/self/mounts").expect("the mounts");
+    let line = mounts.lines().find(|line| line.starts_with(DEVICE));
+    let options = line
+        .and_then(|line| line.split(' ').nth(3))
+        .unwrap_or_default();
+    assert!(options.starts_with("ro,"), "{mounts}");
+    tool::run("umount", &[&place]);
     module.unload();
 }
