@@ -13,6 +13,7 @@ mod guest;
 mod hangs;
 mod host;
 mod lint;
+mod misuse;
 mod range;
 pub(crate) mod steps;
 
@@ -97,6 +98,7 @@ pub(crate) fn main(args: &Args) -> Result<ExitCode> {
     if wanted(Kind::Lint) {
         lint::module(&mut steps, kit)?;
         range::check(&mut steps, kit)?;
+        misuse::check(&mut steps, kit)?;
     }
     // What takes long and needs nothing of each other runs side by side, the longest first.
     let mut works: Vec<(&str, Work<'_>)> = Vec::new();

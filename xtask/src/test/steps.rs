@@ -207,6 +207,11 @@ impl Step {
         file.with_context(|| format!("cannot write {}", self.log.display()))
     }
 
+    /// Bytes of the log so far.
+    pub(crate) fn length(&self) -> Result<usize> {
+        Ok(usize::try_from(self.log()?.metadata()?.len())?)
+    }
+
     #[cfg(test)]
     pub(crate) fn without_log() -> Step {
         Step {
