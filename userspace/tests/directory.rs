@@ -260,13 +260,12 @@ fn with_mounts(test: &str, dir: &Path, arguments: &str) -> Option<std::process::
         .args(arguments.split(' '))
         .output()
         .unwrap();
-    let may = rustix::process::geteuid().is_root();
-    if !may && !output.status.success() {
+    // Only the mounts end so: whoever may not make them is no root, or one of a container.
+    if output.status.code() == Some(99) || output.stderr.starts_with(b"unshare: unshare failed") {
         let text = format!("SKIPPED {test}: cannot mount: {output:?}\n");
         std::io::stderr().write_all(text.as_bytes()).unwrap();
         return None;
     }
-    assert_ne!(output.status.code(), Some(99), "{output:?}");
     Some(output)
 }
 

@@ -60,11 +60,12 @@ fn endless_programs(dir: &Path) -> PathBuf {
 fn start(dir: &Path, bin: &Path, arguments: &str) -> (Child, Pid) {
     let path = std::env::var("PATH").unwrap();
     // Whatever runs the tests in the background may have signals ignored, which is inherited.
-    let child = Command::new("env")
+    let child = Command::new("prlimit")
         .current_dir(dir)
         .env("PATH", format!("{}:{path}", bin.display()))
+        .args(["--core=0", "env"])
         .args([
-            "--default-signal=INT,TERM,HUP",
+            "--default-signal=INT,TERM,HUP,QUIT",
             env!("CARGO_BIN_EXE_vbdctl"),
         ])
         .args(arguments.split(' '))
@@ -127,7 +128,7 @@ fn a_signal_leaves_nothing_where_files_have_hidden_names() {
     let Some(_fuse) = Fuse::mount("a_signal_leaves_nothing", &mount, true) else {
         return;
     };
-    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT] {
         let (mut child, program) = start(dir, &bin, "create tree mount/out");
         assert_eq!(names(&mount).len(), 1);
         // Nobody else can look into what is not complete.

@@ -33,9 +33,10 @@ const INODE_UNIT: u64 = 32;
 const FORMAT_LONG: u8 = 1;
 const MODIFICATION: u64 = 32;
 
-/// Settles the erofs image `file`, which mkfs.erofs has just made of the directory `path`.
-pub(super) fn settle(file: &File, path: &Path) -> Result<()> {
-    let failed = |at: u64| Error::transfer(path, at, "cannot settle the new erofs");
+/// Settles the erofs image `file`, which mkfs.erofs has just made of the directory `dir` for the file
+/// `result`.
+pub(super) fn settle(file: &File, dir: &Path, result: &Path) -> Result<()> {
+    let failed = |at: u64| Error::transfer(result, at, "cannot settle the new erofs");
     let mut start = [0; SUPERBLOCK_AT + 128];
     file.read_exact_at(&mut start, 0).map_err(failed(0))?;
     let superblock = &start[SUPERBLOCK_AT..];
@@ -50,7 +51,7 @@ pub(super) fn settle(file: &File, path: &Path) -> Result<()> {
     let bits = u32::from(superblock[BLOCK_BITS]);
     if u32_at(0) != MAGIC || u32_at(INCOMPAT) & INCOMPAT_48BIT != 0 || !(9..=16).contains(&bits) {
         let reason = "mkfs.erofs made a form of erofs that is not known here";
-        return Err(Error::unfit(path, reason));
+        return Err(Error::unfit(dir, reason));
     }
     let root = u64::from(u16::from_le_bytes([superblock[ROOT], superblock[ROOT + 1]]));
     let inode = (u64::from(u32_at(METADATA)) << bits) + root * INODE_UNIT;

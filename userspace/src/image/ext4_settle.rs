@@ -186,23 +186,25 @@ impl Layout {
     }
 }
 
-/// Settles all inodes in use of the ext4 image `file`, which mkfs.ext4 has just made of the directory
-/// `path`.
-pub(super) fn settle(file: &File, path: &Path) -> Result<()> {
-    let top = fs::metadata(path).map_err(Error::io(path, "cannot read"))?;
+/// Settles superblocks and all inodes in use of the ext4 image `file`, which mkfs.ext4 has just made
+/// of the directory `dir` for the file `result`.
+pub(super) fn settle(file: &File, dir: &Path, result: &Path) -> Result<()> {
+    let top = fs::metadata(dir).map_err(Error::io(dir, "cannot read"))?;
     let read = |at: u64, buf: &mut [u8]| {
         file.read_exact_at(buf, at)
-            .map_err(Error::transfer(path, at, "cannot read the new ext4"))
+            .map_err(Error::transfer(result, at, "cannot read the new ext4"))
     };
     let write = |at: u64, bytes: &[u8]| {
-        file.write_all_at(bytes, at)
-            .map_err(Error::transfer(path, at, "cannot write the new ext4"))
+        file.write_all_at(bytes, at).map_err(Error::transfer(
+            result,
+            at,
+            "cannot write the new ext4",
+        ))
     };
     let mut superblock = [0; SUPERBLOCK];
     read(SUPERBLOCK_AT, &mut superblock)?;
-    let layout = Layout::of(&superblock).ok_or_else(|| {
-        Error::unfit(path, "mkfs.ext4 made a form of ext4 that is not known here")
-    })?;
+    let layout = Layout::of(&superblock)
+        .ok_or_else(|| Error::unfit(dir, "mkfs.ext4 made a form of ext4 that is not known here"))?;
 
     let groups = layout.inodes.div_ceil(layout.inodes_per_group);
     let mut descriptors = vec![0; groups as usize * layout.descriptor_size];

@@ -93,8 +93,8 @@ fn make(
     }
     run(&mut command, &name, dir, result)?;
     match kind {
-        Filesystem::Ext4 => ext4_settle::settle(&file, dir)?,
-        Filesystem::Erofs => erofs_settle::settle(&file, dir)?,
+        Filesystem::Ext4 => ext4_settle::settle(&file, dir, result)?,
+        Filesystem::Erofs => erofs_settle::settle(&file, dir, result)?,
     }
     if let Some(size) = size {
         let made = size_of(&file, result)?;

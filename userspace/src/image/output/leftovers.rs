@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use rustix::fd::OwnedFd;
 use rustix::process::{pidfd_open, pidfd_send_signal, waitid, Pid, PidfdFlags, Signal};
 use rustix::process::{WaitId, WaitIdOptions};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGXCPU, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 use std::fs;
@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 /// Signals that ask to stop.
-const STOP: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
+const STOP: [i32; 5] = [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGXCPU];
 
 static STARTED: Mutex<bool> = Mutex::new(false);
 static LEFTOVERS: Mutex<Vec<Leftover>> = Mutex::new(Vec::new());
