@@ -9,7 +9,9 @@ pub(crate) mod layers;
 use self::common::{FormArgs, NameArgs, WorkArgs};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 use vbd_format::limits;
 use vbdctl::image::filesystem::Filesystem;
 
@@ -196,6 +198,24 @@ impl From<FsArg> for Filesystem {
             FsArg::Erofs => Self::Erofs,
         }
     }
+}
+
+/// The words of the command line.
+///
+/// After `--` no word is an option; clap takes one for it all the same that follows a list of files. Where
+/// words are files, such a one gets a directory.
+pub(crate) fn words() -> impl Iterator<Item = OsString> {
+    let mut files = false;
+    let mut names = false;
+    std::env::args_os().enumerate().map(move |(at, word)| {
+        let bytes = word.as_bytes();
+        names |= at == 1 && matches!(bytes, b"detach" | b"status");
+        if files && !names && bytes.len() > 1 && bytes.starts_with(b"-") {
+            return Path::new(".").join(word).into();
+        }
+        files |= bytes == b"--";
+        word
+    })
 }
 
 /// An error about the arguments of `verb`: printed with its usage, ends with status 2.

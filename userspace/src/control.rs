@@ -96,17 +96,21 @@ impl Control {
         }
     }
 
-    /// The device that a user means by a name, a path such as `/dev/vbd3`, or a link to that.
+    /// The device that a user means by a name, a path such as `/dev/vbd3`, that of a partition, or a link
+    /// to one of those.
     pub fn resolve(&self, word: &Path) -> Result<Slot> {
         let text = word.to_string_lossy();
         if !text.contains('/') && !text.starts_with('.') && self.slot(&text).exists() {
             return Ok(self.slot(&text));
         }
-        let path = match word.is_absolute() {
-            true => fs::canonicalize(word).unwrap_or_else(|_| word.to_owned()),
-            false => Path::new("/dev").join(word),
+        // What is no name of a device is that of a file, or of a node.
+        let node = Path::new("/dev").join(word);
+        let path = match word.is_absolute() || text.contains('/') || !node.exists() {
+            true => fs::canonicalize(word).unwrap_or(node),
+            false => node,
         };
-        let disk = path.strip_prefix("/dev").ok().and_then(Path::to_str);
+        let part = path.strip_prefix("/dev").ok().and_then(Path::to_str);
+        let disk = part.map(disk::of_part);
         for name in self.names()? {
             let slot = self.slot(&name);
             if disk.is_some() && slot.disk().as_deref() == disk {

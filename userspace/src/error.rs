@@ -2,7 +2,7 @@
 
 //! What can go wrong, always with the file it went wrong in.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 /// Result of this library.
@@ -106,6 +106,25 @@ impl Error {
             reason: reason.into(),
         }
     }
+}
+
+/// `text` with its control characters escaped: names of files and texts of images may hold what a terminal
+/// acts on, or what looks like another line.
+pub fn escaped(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() {
+            shown.extend(character.escape_default());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
+/// Writes a line to standard error; where that cannot be written to, there is nobody to tell.
+pub fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "vbdctl: {}", escaped(text));
 }
 
 /// A failed read of a layer, before the layer's path is known to the place it failed in.

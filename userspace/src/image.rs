@@ -20,6 +20,7 @@ pub mod extent;
 pub mod filesystem;
 mod fill;
 pub mod foreign;
+pub mod input;
 mod jump;
 pub mod layer;
 pub mod lsmt_writer;

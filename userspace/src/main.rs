@@ -8,11 +8,20 @@ mod cli;
 mod cmd;
 
 use clap::Parser as _;
+use signal_hook::consts::{SIGABRT, SIGXFSZ};
+use std::io;
 use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+use vbdctl::error::complain;
 
 fn main() -> ExitCode {
     vbdctl::image::program::take_over();
-    let cli = cli::Cli::parse();
+    if let Err(error) = take_signals() {
+        complain(&format!("cannot take signals: {error}"));
+        return ExitCode::FAILURE;
+    }
+    let cli = cli::Cli::parse_from(cli::words());
     let result = match &cli.command {
         cli::Command::Attach(args) => cmd::attach::run(args),
         cli::Command::Detach(args) => cmd::detach::run(args),
@@ -38,9 +47,19 @@ fn main() -> ExitCode {
             Some(misuse) => misuse.exit(),
             None if error.is::<cmd::Failed>() => ExitCode::FAILURE,
             None => {
-                eprintln!("vbdctl: {error:#}");
+                complain(&format!("{error:#}"));
                 ExitCode::FAILURE
             }
         },
     }
+}
+
+/// Turns signals that the program's own doing raises into failures.
+fn take_signals() -> io::Result<()> {
+    let always = Arc::new(AtomicBool::new(true));
+    // Where there is no memory, that is said and the program aborts: it has failed.
+    signal_hook::flag::register_conditional_shutdown(SIGABRT, 1, Arc::clone(&always))?;
+    // A file beyond the limit of its size is an error of writing it.
+    signal_hook::flag::register(SIGXFSZ, always)?;
+    Ok(())
 }

@@ -25,6 +25,7 @@
 
 pub mod device;
 
+use crate::error::escaped;
 use crate::image::{Layer, Stack};
 use serde::Serialize;
 use std::fmt::{self, Write as _};
@@ -198,7 +199,7 @@ fn text(field: &[u8]) -> String {
 impl fmt::Display for StackReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (number, layer) in self.layers.iter().enumerate() {
-            writeln!(f, "layer {number}: {}", layer.file)?;
+            writeln!(f, "layer {number}: {}", escaped(&layer.file))?;
             write!(f, "{layer}")?;
         }
         let layers = match self.layers.len() {
@@ -298,7 +299,7 @@ impl ZFileReport {
 }
 
 fn row(f: &mut fmt::Formatter<'_>, name: &str, value: fmt::Arguments<'_>) -> fmt::Result {
-    writeln!(f, "  {name:<14}{value}")
+    writeln!(f, "  {name:<14}{}", escaped(&value.to_string()))
 }
 
 /// Bytes, and the same in a binary unit where that is shorter.

@@ -8,6 +8,7 @@ use super::Failed;
 use crate::cli::layers::CheckArgs;
 use anyhow::Result;
 use std::path::PathBuf;
+use vbdctl::error::escaped;
 use vbdctl::image::check::{check, Report};
 use vbdctl::image::{config, parallel, Stack};
 
@@ -25,7 +26,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<()> {
         jobs,
         &mut |finding| {
             if !args.json && (finding.defect || !args.quiet) && failed.is_none() {
-                bar.suspend(|| failed = print(&format!("{finding}\n")).err());
+                bar.suspend(|| failed = print(&(escaped(&finding.to_string()) + "\n")).err());
             }
         },
         &mut |done| bar.set_position(done),
@@ -69,7 +70,7 @@ fn summary(report: &Report) -> String {
     for layer in &report.layers {
         text += &format!(
             "{}: {} and {} verified, {}\n",
-            layer.file,
+            escaped(&layer.file),
             count(layer.blocks, "block"),
             count(layer.records, "record"),
             count(layer.defects, "defect")

@@ -6,6 +6,7 @@ use super::progress::progress_bar;
 use crate::cli::{self, layers::CommitArgs};
 use anyhow::Result;
 use vbd_format::lsmt::LogEnd;
+use vbdctl::error::complain;
 use vbdctl::image::commit::{commit, CommitOptions};
 use vbdctl::image::layer::Contents;
 use vbdctl::image::parallel;
@@ -40,7 +41,7 @@ pub(crate) fn run(args: &CommitArgs) -> Result<()> {
     bar.finish_and_clear();
     let (end, index) = &upper.log_end;
     if let Some(left_out) = left_out(*end) {
-        eprintln!("vbdctl: warning: {}: {left_out}", index.display());
+        complain(&format!("warning: {}: {left_out}", index.display()));
     }
     Ok(())
 }

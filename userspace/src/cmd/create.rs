@@ -6,6 +6,7 @@ use super::progress::progress_bar;
 use crate::cli::{self, CreateArgs};
 use anyhow::Result;
 use std::path::PathBuf;
+use vbdctl::error::complain;
 use vbdctl::image::filesystem::{image_of, image_of_one, Filesystem};
 use vbdctl::image::foreign::content_of;
 use vbdctl::image::{create, Options, Output, Source, Stack};
@@ -36,7 +37,10 @@ pub(crate) fn run(args: &CreateArgs) -> Result<()> {
     drop(Output::create(&args.output, args.work.force)?);
     let base = match args.base.as_slice() {
         [] => None,
-        base => Some(Stack::open_arguments(&layers_of(base))?),
+        base => {
+            let files: Vec<PathBuf> = base.iter().flat_map(|list| Stack::split(list)).collect();
+            Some(Stack::open_arguments(&files)?)
+        }
     };
     let source = if directory {
         let kind = args.fs.map_or(Filesystem::Ext4, Filesystem::from);
@@ -51,9 +55,9 @@ pub(crate) fn run(args: &CreateArgs) -> Result<()> {
         if let Some(found) = content_of(&args.source)?.name() {
             // Right for a disk on which a guest wrote that; most likely a mistake.
             let name = args.source.display();
-            eprintln!(
-                "vbdctl: {name}: begins as {found}; taken for a raw image, as it is (see convert)"
-            );
+            complain(&format!(
+                "{name}: begins as {found}; taken for a raw image, as it is (see convert)"
+            ));
         }
         source
     };
@@ -75,16 +79,4 @@ pub(crate) fn run(args: &CreateArgs) -> Result<()> {
     )?;
     bar.finish_and_clear();
     Ok(())
-}
-
-/// The layers of `--base` options: each names one file, or several with commas between them.
-fn layers_of(arguments: &[PathBuf]) -> Vec<PathBuf> {
-    let mut layers = Vec::new();
-    for argument in arguments {
-        match argument.to_str() {
-            Some(text) if !argument.exists() => layers.extend(text.split(',').map(PathBuf::from)),
-            _ => layers.push(argument.clone()),
-        }
-    }
-    layers
 }

@@ -7,7 +7,7 @@ use anyhow::{bail, Result};
 use std::time::{Duration, Instant};
 use vbdctl::control::detach::detach;
 use vbdctl::control::{Control, Slot};
-use vbdctl::error::Error;
+use vbdctl::error::{complain, Error};
 
 /// Detaches the devices; goes on after a failure.
 pub(crate) fn run(args: &DetachArgs) -> Result<()> {
@@ -31,7 +31,7 @@ pub(crate) fn run(args: &DetachArgs) -> Result<()> {
     }
     let last = failures.pop();
     for failure in failures {
-        eprintln!("vbdctl: {failure}");
+        complain(&failure.to_string());
     }
     last.map_or(Ok(()), |failure| Err(failure.into()))
 }

@@ -7,12 +7,11 @@ use crate::cli::misuse;
 use crate::cmd::print::print;
 use anyhow::{bail, Context as _, Result};
 use std::fmt::Write as _;
-use std::fs;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 use vbd_format::{limits, lsmt};
 use vbdctl::image::extent::{self, Extent};
-use vbdctl::image::Layer;
+use vbdctl::image::{input, Layer};
 
 /// A layer and the bytes of its device that it takes.
 struct Row<'a> {
@@ -50,8 +49,8 @@ pub(crate) fn run(args: &DmTableArgs) -> Result<()> {
 
 fn row<'a>(args: &DmTableArgs, path: &'a Path, given: Option<u64>) -> Result<Row<'a>> {
     let show = || path.display().to_string();
-    let kind = fs::metadata(path).with_context(show)?.file_type();
-    let is_device = kind.is_block_device();
+    let found = input::open(path)?.metadata().with_context(show)?;
+    let is_device = found.file_type().is_block_device();
     if !is_device && !args.losetup {
         bail!(
             "{}: is no block device, and device-mapper takes nothing else: \
@@ -80,7 +79,7 @@ fn row<'a>(args: &DmTableArgs, path: &'a Path, given: Option<u64>) -> Result<Row
         (DmTarget::Zfile, None) => bail!("{}: is no ZFile by itself", show()),
         (_, size) => size,
     };
-    let size = fs::metadata(path).with_context(show)?.len();
+    let size = found.len();
     let cut = size % limits::SECTOR;
     let mut row = Row {
         path,

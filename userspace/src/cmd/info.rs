@@ -3,8 +3,8 @@
 //! `vbdctl info`: what layers and a stack are.
 
 use crate::cli::InfoArgs;
-use anyhow::{Context as _, Result};
-use std::io::Write as _;
+use crate::cmd::print::print;
+use anyhow::Result;
 use vbdctl::image::Stack;
 use vbdctl::report::StackReport;
 
@@ -17,7 +17,5 @@ pub(crate) fn run(args: &InfoArgs) -> Result<()> {
     } else {
         report.to_string()
     };
-    std::io::stdout()
-        .write_all(text.as_bytes())
-        .context("cannot write to standard output")
+    print(&text)
 }

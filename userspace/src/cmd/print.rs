@@ -7,8 +7,9 @@ use std::io::Write as _;
 
 /// Writes to standard output.
 pub(super) fn print(text: &str) -> Result<()> {
-    std::io::stdout()
-        .write_all(text.as_bytes())
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
         .context("cannot write to standard output")
 }
 

@@ -5,7 +5,8 @@
 use super::identity::{Change, Identity};
 use super::udev::Moment;
 use super::{disk, node, udev, Control, LayerEntry, Lock, Slot, Wait};
-use crate::error::{Error, Result};
+use crate::error::{complain, Error, Result};
+use crate::image::input;
 use signal_hook::consts::TERM_SIGNALS;
 use std::fs::{self, File};
 use std::io;
@@ -88,10 +89,7 @@ impl Stack {
         }
         let mut layers = Vec::with_capacity(paths.len());
         for path in paths {
-            let file = File::open(path).map_err(Error::io(path, "cannot open"))?;
-            if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
-                return Err(Error::unfit(path, "is a directory"));
-            }
+            let file = input::open(path)?;
             let identity = Identity::of(&file).map_err(Error::io(path, "cannot stat"))?;
             layers.push(Opened {
                 path: path.clone(),
@@ -285,7 +283,7 @@ fn appear(slot: &Slot, since: Moment, deadline: Instant, stop: &AtomicBool) -> R
         interrupted(slot, stop)?;
         // The disk itself is there, and udev may just be busy.
         let link = udev::link(&slot.name);
-        eprintln!("vbdctl: {}: udev has not made it yet", link.display());
+        complain(&format!("{}: udev has not made it yet", link.display()));
     }
     Ok(node)
 }
@@ -315,7 +313,7 @@ impl Drop for Undo {
                 Err(error) if error.kind() == io::ErrorKind::ResourceBusy && wait.pause() => {}
                 Err(error) => {
                     let path = slot.path.display();
-                    eprintln!("vbdctl: {path}: cannot be removed again: {error}");
+                    complain(&format!("{path}: cannot be removed again: {error}"));
                     return;
                 }
             }

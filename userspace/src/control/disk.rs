@@ -93,6 +93,14 @@ pub(super) fn parts(disk: &str) -> Vec<(String, (u32, u32))> {
     found
 }
 
+/// The disk of a partition that is there, such as `vbd0p6`; any other name is returned as it is.
+pub(super) fn of_part(name: &str) -> &str {
+    match name.rsplit_once('p') {
+        Some((disk, _)) if sysfs(disk).join(name).is_dir() => disk,
+        _ => name,
+    }
+}
+
 /// Names of the devices that hold a disk or partition, such as `dm-0 (web)`.
 pub(super) fn holders(disk: &str, part: &str) -> Vec<String> {
     let mut dir = sysfs(disk);

@@ -19,10 +19,9 @@
 use super::attach::{Options, SECTOR_SIZES};
 use super::results::Results;
 use crate::error::{Error, Result};
-use crate::image::config;
+use crate::image::{config, input};
 use serde::Deserialize;
 use serde_json::Value;
-use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use vbd_format::limits;
@@ -87,8 +86,9 @@ pub fn arguments(arguments: &[PathBuf], results: &mut Results) -> Result<Vec<Pat
 /// Reads a file such as `/etc/vbd/<name>.json`.
 pub fn read(path: &Path, results: &mut Results) -> Result<Saved> {
     let mut text = String::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_BYTES).read_to_string(&mut text))
+    input::open(path)?
+        .take(MAX_BYTES)
+        .read_to_string(&mut text)
         .map_err(Error::io(path, "cannot read"))?;
     let unfit = |reason: String| Error::unfit(path, reason);
     let value: Value = serde_json::from_str(&text).map_err(|error| unfit(error.to_string()))?;

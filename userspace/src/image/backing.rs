@@ -2,8 +2,9 @@
 
 //! The file that a layer lies in.
 
+use super::input;
 use crate::error::{Error, ReadError, Result};
-use rustix::fs::{seek, FileType, SeekFrom};
+use rustix::fs::{seek, SeekFrom};
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -21,7 +22,7 @@ pub struct Backing {
 impl Backing {
     /// Opens `path` for reading; it must be a regular file or a block device.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(Error::io(path, "cannot open"))?;
+        let file = input::open(path)?;
         let size = size_of(&file, path)?;
         let exact = file
             .metadata()
@@ -69,15 +70,12 @@ impl ReadAt for Backing {
     }
 }
 
-/// Size in bytes of an open regular file or block device; an error for anything else.
+/// Size in bytes of an open regular file or block device.
 pub(crate) fn size_of(file: &File, path: &Path) -> Result<u64> {
-    let stat = rustix::fs::fstat(file).map_err(|e| Error::io(path, "cannot stat")(e.into()))?;
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => Ok(u64::try_from(stat.st_size).unwrap_or(0)),
-        // A device's size is where its end is.
-        FileType::BlockDevice => seek(file, SeekFrom::End(0))
-            .map_err(|e| Error::io(path, "cannot tell the size")(e.into())),
-        FileType::Directory => Err(Error::unfit(path, "is a directory")),
-        _ => Err(Error::unfit(path, "is no regular file or block device")),
+    let found = file.metadata().map_err(Error::io(path, "cannot stat"))?;
+    if found.is_file() {
+        return Ok(found.len());
     }
+    // A device's size is where its end is.
+    seek(file, SeekFrom::End(0)).map_err(|e| Error::io(path, "cannot tell the size")(e.into()))
 }

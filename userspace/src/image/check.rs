@@ -159,6 +159,10 @@ fn check_layer(
             findings.extra(Extra::Unreadable, "file", 0, why);
             return None;
         }
+        Err(Error::Unfit { reason, .. }) => {
+            findings.extra(Extra::Unreadable, "file", 0, reason);
+            return None;
+        }
         Err(error) => {
             findings.extra(Extra::Unreadable, "file", 0, error.to_string());
             return None;

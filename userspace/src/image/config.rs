@@ -2,10 +2,10 @@
 
 //! overlaybd's image configuration, usually `config.v1.json`.
 
+use super::input;
 use crate::error::{Error, Result};
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
@@ -63,15 +63,7 @@ struct Lower {
 /// Whether `path` holds JSON, going by its first byte that is not white space.
 pub fn is_config(path: &Path) -> Result<bool> {
     let mut start = [0; 64];
-    let mut file = File::open(path).map_err(Error::io(path, "cannot open"))?;
-    if file
-        .metadata()
-        .map_err(Error::io(path, "cannot stat"))?
-        .is_dir()
-    {
-        return Ok(false);
-    }
-    let len = file
+    let len = input::open(path)?
         .read(&mut start)
         .map_err(Error::transfer(path, 0, "cannot read"))?;
     Ok(start[..len].trim_ascii_start().first() == Some(&b'{'))
@@ -119,8 +111,9 @@ pub fn result_file(path: &Path) -> Option<PathBuf> {
 
 fn text(path: &Path) -> Result<String> {
     let mut text = String::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_BYTES).read_to_string(&mut text))
+    input::open(path)?
+        .take(MAX_BYTES)
+        .read_to_string(&mut text)
         .map_err(Error::io(path, "cannot read"))?;
     Ok(text)
 }

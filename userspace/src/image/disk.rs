@@ -8,7 +8,7 @@ use super::source::{Source, SourceReader};
 use super::stack::{Reader, Stack};
 use crate::error::Result;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use vbd_format::limits::SECTOR;
 use vbd_format::lsmt::{self, Index, PieceKind, Pieces};
 use vbd_format::{tar, zfile, ReadAt as _};
@@ -26,15 +26,13 @@ impl Disk {
     /// Opens what stands for a disk on a command line: layers separated by commas, bottom first; a
     /// configuration; or a raw image, which is a single file that is no layer.
     pub fn open(argument: &Path) -> Result<Self> {
-        let text = argument.to_string_lossy();
-        if argument.exists() || !text.contains(',') {
-            if !config::is_config(argument)? && !is_layer(argument)? {
-                return Ok(Self::Raw(Source::open(argument)?));
+        let files = Stack::split(argument);
+        if let [file] = files.as_slice() {
+            if !config::is_config(file)? && !is_layer(file)? {
+                return Ok(Self::Raw(Source::open(file)?));
             }
-            return Ok(Self::Stack(Stack::open_arguments(&[argument])?));
         }
-        let layers: Vec<PathBuf> = text.split(',').map(PathBuf::from).collect();
-        Ok(Self::Stack(Stack::open_arguments(&layers)?))
+        Ok(Self::Stack(Stack::open_arguments(&files)?))
     }
 
     /// Bytes of the disk.

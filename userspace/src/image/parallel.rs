@@ -23,7 +23,8 @@ pub fn readers(jobs: Option<usize>) -> usize {
 /// Hands `tasks` to `jobs` threads, and what they make of them to `sink`, in the order of the tasks.
 ///
 /// `worker` makes what a thread keeps between tasks, `tasks` gives the next task, or [`None`] after
-/// the last one; they and `sink` run on the calling thread. At most `2 * jobs` tasks are under way.
+/// the last one; they and `sink` run on the calling thread. At most `2 * jobs` tasks are under way. Where
+/// there are fewer threads to be had, those do the work, and the calling thread if there is none.
 /// The first error, and a sink that breaks, end the work.
 pub fn in_order<T: Send, R: Send, W: Send>(
     jobs: usize,
@@ -34,21 +35,34 @@ pub fn in_order<T: Send, R: Send, W: Send>(
 ) -> Result<()> {
     let jobs = jobs.max(1);
     thread::scope(|scope| {
-        let workers: Vec<_> = (0..jobs)
-            .map(|_| {
-                let (input, todo) = sync_channel::<T>(QUEUE);
-                let (done, output) = sync_channel::<R>(QUEUE + 1);
-                let (mut kept, work) = (worker(), &work);
-                scope.spawn(move || {
-                    for task in todo {
-                        if done.send(work(&mut kept, task)).is_err() {
-                            break;
-                        }
+        let mut workers = Vec::with_capacity(jobs);
+        for _ in 0..jobs {
+            let (input, todo) = sync_channel::<T>(QUEUE);
+            let (done, output) = sync_channel::<R>(QUEUE + 1);
+            let (mut kept, work) = (worker(), &work);
+            let run = move || {
+                for task in todo {
+                    if done.send(work(&mut kept, task)).is_err() {
+                        break;
                     }
-                });
-                (input, output)
-            })
-            .collect();
+                }
+            };
+            // As many as the system has threads for.
+            match thread::Builder::new().spawn_scoped(scope, run) {
+                Ok(_) => workers.push((input, output)),
+                Err(_) => break,
+            }
+        }
+        let jobs = workers.len();
+        if jobs == 0 {
+            let mut kept = worker();
+            while let Some(task) = tasks()? {
+                if sink(work(&mut kept, task))?.is_break() {
+                    break;
+                }
+            }
+            return Ok(());
+        }
         // The workers of the tasks under way, oldest first.
         let mut pending = VecDeque::with_capacity(jobs * (QUEUE + 1));
         let mut turn = (0..jobs).cycle();

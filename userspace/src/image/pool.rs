@@ -3,6 +3,7 @@
 //! Compression of blocks on several processors, with results in the order of the input.
 
 use super::codec::{Crc, Encoder};
+use std::collections::VecDeque;
 use std::io;
 use std::sync::mpsc::{sync_channel, Receiver, SyncSender};
 use std::thread::{self, JoinHandle};
@@ -86,37 +87,41 @@ struct Worker {
 /// Workers that are given batches in turn, and asked for results in the same turn.
 pub struct Pool {
     workers: Vec<Worker>,
+    /// Does the work where there is no thread to be had.
+    own: Option<Own>,
     sent: usize,
     received: usize,
 }
 
+/// What compresses on the calling thread, and the results that nobody has asked for yet.
+struct Own {
+    format: BlockFormat,
+    encoder: Encoder,
+    results: VecDeque<io::Result<Packed>>,
+}
+
 impl Pool {
-    /// Starts `jobs` workers, at least one.
+    /// Starts `jobs` workers, at least one, or as many as the system has threads for.
     pub fn new(format: BlockFormat, jobs: usize) -> io::Result<Self> {
         let mut workers = Vec::new();
         for _ in 0..jobs.max(1) {
-            let mut encoder = Encoder::new(format.algorithm, format.level)?;
-            let (input, batches) = sync_channel::<(Vec<u8>, Packed)>(QUEUE);
-            let (results, output) = sync_channel(QUEUE + 1);
-            let thread = thread::Builder::new()
-                .name("compress".into())
-                .spawn(move || {
-                    for (batch, mut packed) in batches {
-                        let result =
-                            compress(&format, &mut encoder, batch, &mut packed).map(|()| packed);
-                        if results.send(result).is_err() {
-                            break;
-                        }
-                    }
-                })?;
-            workers.push(Worker {
-                input: Some(input),
-                output,
-                thread: Some(thread),
-            });
+            let encoder = Encoder::new(format.algorithm, format.level)?;
+            match Worker::start(format, encoder) {
+                Ok(worker) => workers.push(worker),
+                Err(_) => break,
+            }
         }
+        let own = match workers.is_empty() {
+            true => Some(Own {
+                format,
+                encoder: Encoder::new(format.algorithm, format.level)?,
+                results: VecDeque::new(),
+            }),
+            false => None,
+        };
         Ok(Self {
             workers,
+            own,
             sent: 0,
             received: 0,
         })
@@ -124,11 +129,17 @@ impl Pool {
 
     /// Whether a result has to be taken before another batch is given.
     pub fn is_full(&self) -> bool {
-        self.sent - self.received == self.workers.len() * (QUEUE + 1)
+        self.sent - self.received == self.workers.len().max(1) * (QUEUE + 1)
     }
 
     /// Hands in the next batch; `packed` is memory for its result.
-    pub fn send(&mut self, batch: Vec<u8>, packed: Packed) -> io::Result<()> {
+    pub fn send(&mut self, batch: Vec<u8>, mut packed: Packed) -> io::Result<()> {
+        if let Some(own) = &mut self.own {
+            let result = compress(&own.format, &mut own.encoder, batch, &mut packed);
+            own.results.push_back(result.map(|()| packed));
+            self.sent += 1;
+            return Ok(());
+        }
         let worker = self.sent % self.workers.len();
         self.sent += 1;
         match &self.workers[worker].input {
@@ -142,10 +153,36 @@ impl Pool {
         if self.received == self.sent {
             return Ok(None);
         }
-        let worker = self.received % self.workers.len();
         self.received += 1;
+        if let Some(own) = &mut self.own {
+            return own.results.pop_front().transpose();
+        }
+        let worker = (self.received - 1) % self.workers.len();
         let result = self.workers[worker].output.recv().map_err(|_| gone())?;
         result.map(Some)
+    }
+}
+
+impl Worker {
+    fn start(format: BlockFormat, mut encoder: Encoder) -> io::Result<Self> {
+        let (input, batches) = sync_channel::<(Vec<u8>, Packed)>(QUEUE);
+        let (results, output) = sync_channel(QUEUE + 1);
+        let thread = thread::Builder::new()
+            .name("compress".into())
+            .spawn(move || {
+                for (batch, mut packed) in batches {
+                    let result =
+                        compress(&format, &mut encoder, batch, &mut packed).map(|()| packed);
+                    if results.send(result).is_err() {
+                        break;
+                    }
+                }
+            })?;
+        Ok(Self {
+            input: Some(input),
+            output,
+            thread: Some(thread),
+        })
     }
 }
 

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use rustix::process::{getppid, set_parent_process_death_signal, Signal};
 use std::env::{self, ArgsOs};
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{self, Child, Command, Stdio};
@@ -34,7 +34,7 @@ pub fn take_over() {
         return;
     }
     let error = become_program(arguments);
-    eprintln!("{error}");
+    let _ = writeln!(io::stderr(), "{error}");
     process::exit(match error.kind() {
         io::ErrorKind::NotFound => NOT_FOUND,
         _ => NOT_STARTED,

@@ -3,6 +3,7 @@
 //! A raw disk image to read from: a file, sparse or not, or a block device.
 
 use super::backing::size_of;
+use super::input;
 use crate::error::{Error, Result};
 use rustix::fs::{seek, SeekFrom};
 use rustix::io::Errno;
@@ -27,8 +28,7 @@ pub struct Source {
 impl Source {
     /// Opens the regular file or block device `path`.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).map_err(Error::io(path, "cannot open"))?;
-        Self::from_file(path, file)
+        Self::from_file(path, input::open(path)?)
     }
 
     /// Takes an open file; `path` is for messages.

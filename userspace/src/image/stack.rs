@@ -5,6 +5,8 @@
 use super::layer::{Contents, Layer, Scratch};
 use super::{config, layer};
 use crate::error::{Error, Result};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use vbd_format::limits;
 use vbd_format::lsmt::{self, Cursor, Merge, PieceKind, Pieces, Segment};
@@ -57,6 +59,16 @@ impl Stack {
     /// overlaybd `config.v1.json` stands for all of its layers.
     pub fn open_arguments<P: AsRef<Path>>(arguments: &[P]) -> Result<Self> {
         Self::open(&Self::resolve(arguments)?)
+    }
+
+    /// The files that one argument names: itself if there is such a file, or several, separated by commas.
+    pub fn split(argument: &Path) -> Vec<PathBuf> {
+        let bytes = argument.as_os_str().as_bytes();
+        if !bytes.contains(&b',') || argument.symlink_metadata().is_ok() {
+            return vec![argument.to_owned()];
+        }
+        let names = bytes.split(|&byte| byte == b',');
+        names.map(|name| OsStr::from_bytes(name).into()).collect()
     }
 
     /// The layer files that a stack on a command line stands for, bottom first.

@@ -47,10 +47,9 @@ use crate::control::holder::{self, Holder};
 use crate::control::identity::{Change, Identity};
 use crate::control::{disk, is_gone, Control, LayerEntry, Slot};
 use crate::error::{Error, Result};
-use crate::image::Layer;
+use crate::image::{input, Layer};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use vbd_format::tar::Wrapper;
@@ -303,9 +302,13 @@ impl LayerState {
             virtual_size: None,
             problem: None,
         };
-        let file = match File::open(&entry.path) {
+        let file = match input::open(&entry.path) {
             Err(error) => {
-                state.problem = Some(format!("cannot be looked at: {error}"));
+                state.problem = Some(match error {
+                    Error::Io { error, .. } => format!("cannot be looked at: {error}"),
+                    Error::Unfit { reason, .. } => reason,
+                    error => error.to_string(),
+                });
                 return state;
             }
             Ok(file) => file,

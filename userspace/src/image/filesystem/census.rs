@@ -3,9 +3,10 @@
 //! What a directory holds: how large a file system of it has to be, and whether it can be one.
 
 use crate::error::{Error, Result};
+use crate::image::input;
 use rustix::fs::{lgetxattr_query, llistxattr, seek, statfs, SeekFrom};
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File, Metadata};
+use std::fs::{self, Metadata};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -178,7 +179,7 @@ fn contents(path: &Path, found: &Metadata) -> Result<u64> {
         return Ok(whole);
     }
     // Holes, or the file system packs data: the file itself tells them apart.
-    let file = File::open(path).map_err(Error::io(path, "cannot open"))?;
+    let file = input::open(path)?;
     let (mut at, mut bytes, mut extents) = (0, 0, 0);
     while at < size {
         let Ok(start) = seek(&file, SeekFrom::Data(at)) else {
@@ -215,7 +216,7 @@ mod tests {
         for link in 0..300 {
             fs::hard_link(at("file".into()), at(format!("link{link}"))).unwrap();
         }
-        let sparse = File::create(at("sparse".into())).unwrap();
+        let sparse = fs::File::create(at("sparse".into())).unwrap();
         sparse.set_len(1 << 40).unwrap();
         sparse.write_all_at(&[1; 8192], 1 << 30).unwrap();
         let census = Census::take(dir.path(), false).unwrap();

@@ -3,6 +3,7 @@
 //! Devices in words.
 
 use super::{DeviceReport, LayerState, List};
+use crate::error::escaped;
 use crate::report::{row, size};
 use std::fmt;
 
@@ -35,7 +36,7 @@ impl fmt::Display for List {
             for (cell, width) in row.iter().zip(widths) {
                 line += &format!("{cell:<width$}  ");
             }
-            writeln!(f, "{}", line.trim_end())?;
+            writeln!(f, "{}", escaped(line.trim_end()))?;
         }
         Ok(())
     }
@@ -68,7 +69,7 @@ fn short(bytes: u64) -> String {
 
 impl fmt::Display for DeviceReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}: {}", self.name, self.state)?;
+        writeln!(f, "{}: {}", escaped(&self.name), self.state)?;
         if let Some(device) = &self.device {
             row(f, "device", format_args!("{device}"))?;
         }

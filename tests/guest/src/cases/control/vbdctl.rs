@@ -158,7 +158,10 @@ fn names_and_paths() {
     // By name, by path, by a link to that, and by the bare name of the disk.
     let link = scratch.join("link");
     std::os::unix::fs::symlink(&third, &link).unwrap();
-    done(&["detach", &name, link.to_str().unwrap(), "vbd0"]);
+    let relative = format!(".{}", link.display());
+    assert_eq!(std::env::current_dir().unwrap(), PathBuf::from("/"));
+    assert_eq!(status(&relative)["device"], third.as_str());
+    done(&["detach", &name, &relative, "vbd0"]);
     assert_nothing_left();
     for word in [
         "web",

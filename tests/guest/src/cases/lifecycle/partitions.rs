@@ -38,6 +38,10 @@ fn mbr() {
     let layer = layers::create(&scratch, "layer", &disk, &[]);
     let module = Module::stack(&[layer], "");
     check(&disk, &partitions);
+    // To vbdctl a partition is its disk.
+    let said = tool::output("vbdctl", &["status", "/dev/vbd0p1"]).stderr;
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.contains("vbd0: comes from the module's"), "{said}");
     let open = read::buffered("/dev/vbd0p1");
     let module = refuse_to_unload(module);
     drop(open);
