@@ -14,6 +14,11 @@ RUSTFMT ?= rustfmt
 # Not empty: builds for kernels outside the range too, to see what will change.
 ANY_KERNEL ?=
 
+# Make takes a space for the end of a name, and so does the kernel's build.
+ifneq ($(word 2,$(M))$(word 2,$(KDIR)),)
+  $(error a path with a space in it cannot be built in: "$(if $(word 2,$(M)),$(M),$(KDIR))")
+endif
+
 include $(M)/kmod/kernels.mk
 
 # A probe that prints the first thing that is missing, in the order in which one would get it.

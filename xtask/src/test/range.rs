@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT OR Apache-2.0
 
-//! That the Makefile refuses kernels outside the range of `kmod/kernels.mk`, and no others.
+//! That the Makefile refuses kernels outside the range of `kmod/kernels.mk`, and no others; and paths
+//! that make cannot take.
 
 use super::steps::{Count, Steps};
 use crate::kit::Kit;
@@ -32,8 +33,16 @@ pub(super) fn check(steps: &mut Steps, kit: Option<&Kit>) -> Result<()> {
         }
         let said = make(kit, &kit.release, &[])?;
         ensure!(!said.contains("series"), "{}: {said}", kit.release);
+        let tree = tempfile::Builder::new().prefix("a space ").tempdir()?;
+        let said = make_with(kit, tree.path(), &[])?;
+        let words = format!(
+            "a path with a space in it cannot be built in: \"{}\"",
+            tree.path().display()
+        );
+        ensure!(said.contains(&words), "make said {said}");
+        ensure!(said.lines().count() == 1, "not one line: {said}");
         Ok(Count {
-            passed: 2 * OUTSIDE.len() as u64 + 1,
+            passed: 2 * OUTSIDE.len() as u64 + 2,
             failed: 0,
         })
     })?;
@@ -42,17 +51,22 @@ pub(super) fn check(steps: &mut Steps, kit: Option<&Kit>) -> Result<()> {
 
 /// What make says of a tree that has a kernel's name and nothing else, so that it must stop.
 fn make(kit: &Kit, release: &str, words: &[&str]) -> Result<String> {
-    let top = crate::checkout()?;
     let tree = tempfile::tempdir()?;
     let config = tree.path().join("include/config");
     fs::create_dir_all(&config)?;
     fs::write(tree.path().join("Makefile"), "")?;
     fs::write(config.join("auto.conf"), "CONFIG_RUST=y\n")?;
     fs::write(config.join("kernel.release"), format!("{release}\n"))?;
-    let binds: [&Path; 2] = [&top, tree.path()];
+    make_with(kit, tree.path(), words)
+}
+
+/// What make says of a tree where it must stop.
+fn make_with(kit: &Kit, tree: &Path, words: &[&str]) -> Result<String> {
+    let top = crate::checkout()?;
+    let binds: [&Path; 2] = [&top, tree];
     let mut make = kit.command(&binds, &top, "make");
-    make.arg(format!("KDIR={}", tree.path().display()));
+    make.arg(format!("KDIR={}", tree.display()));
     let output = make.args(words).output()?;
-    ensure!(!output.status.success(), "{release}: make went on");
+    ensure!(!output.status.success(), "{}: make went on", tree.display());
     Ok(String::from_utf8_lossy(&output.stderr).into_owned())
 }
