@@ -7,7 +7,8 @@
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
-use vbdctl::control::saved::{self, Results};
+use vbdctl::control::results::Results;
+use vbdctl::control::saved;
 use vbdctl::image::config;
 
 thread_local! {
