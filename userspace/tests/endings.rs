@@ -56,8 +56,18 @@ fn endless_programs(dir: &Path) -> PathBuf {
     bin
 }
 
+/// A run of vbdctl, which ends with the test whatever that finds.
+struct Run(Child);
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Starts vbdctl in `dir` with the programs of `bin`, and waits for one of them; returns its number.
-fn start(dir: &Path, bin: &Path, arguments: &str) -> (Child, Pid) {
+fn start(dir: &Path, bin: &Path, arguments: &str) -> (Run, Pid) {
     let path = std::env::var("PATH").unwrap();
     // Whatever runs the tests in the background may have signals ignored, which is inherited.
     let child = Command::new("prlimit")
@@ -74,16 +84,14 @@ fn start(dir: &Path, bin: &Path, arguments: &str) -> (Child, Pid) {
         .unwrap();
     let started = wait_for("program", || fs::read_to_string(dir.join("started")).ok());
     fs::remove_file(dir.join("started")).unwrap();
-    (
-        child,
-        Pid::from_raw(started.trim().parse().unwrap()).unwrap(),
-    )
+    let program = Pid::from_raw(started.trim().parse().unwrap()).unwrap();
+    (Run(child), program)
 }
 
 /// How vbdctl ended, which it has to.
 #[track_caller]
-fn ending(child: &mut Child) -> ExitStatus {
-    wait_for("end of vbdctl", || child.try_wait().unwrap())
+fn ending(run: &mut Run) -> ExitStatus {
+    wait_for("end of vbdctl", || run.0.try_wait().unwrap())
 }
 
 fn is_alive(program: Pid) -> bool {
@@ -106,10 +114,10 @@ fn programs_end_with_the_tool() {
             "create --fs erofs tree out",
             "convert q.qcow2 out",
         ] {
-            let (mut child, program) = start(dir, &bin, arguments);
+            let (mut run, program) = start(dir, &bin, arguments);
             assert!(is_alive(program));
-            kill_process(Pid::from_child(&child), signal).unwrap();
-            let status = ending(&mut child);
+            kill_process(Pid::from_child(&run.0), signal).unwrap();
+            let status = ending(&mut run);
             assert_eq!(status.signal(), Some(signal.as_raw()), "{arguments}");
             wait_for("end of the program", || (!is_alive(program)).then_some(()));
             assert_eq!(names(dir), before, "{arguments}");
@@ -129,14 +137,14 @@ fn a_signal_leaves_nothing_where_files_have_hidden_names() {
         return;
     };
     for signal in [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT] {
-        let (mut child, program) = start(dir, &bin, "create tree mount/out");
+        let (mut run, program) = start(dir, &bin, "create tree mount/out");
         assert_eq!(names(&mount).len(), 1);
         // Nobody else can look into what is not complete.
         let hidden = mount.join(&names(&mount)[0]);
         let mode = hidden.metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        kill_process(Pid::from_child(&child), signal).unwrap();
-        let status = ending(&mut child);
+        kill_process(Pid::from_child(&run.0), signal).unwrap();
+        let status = ending(&mut run);
         assert_eq!(status.signal(), Some(signal.as_raw()));
         wait_for("end of the program", || (!is_alive(program)).then_some(()));
         assert!(names(&mount).is_empty(), "{:?}", names(&mount));
@@ -150,18 +158,19 @@ fn a_signal_that_was_ignored_stays_so() {
     let bin = endless_programs(dir);
     fs::create_dir(dir.join("tree")).unwrap();
     let path = std::env::var("PATH").unwrap();
-    let mut child = Command::new("env")
+    let child = Command::new("env")
         .current_dir(dir)
         .env("PATH", format!("{}:{path}", bin.display()))
         .args(["--default-signal=TERM", "--ignore-signal=HUP"])
         .args([env!("CARGO_BIN_EXE_vbdctl"), "create", "tree", "out"])
         .spawn()
         .unwrap();
+    let mut run = Run(child);
     wait_for("program", || dir.join("started").exists().then_some(()));
     // As nohup does it: a terminal that goes away ends nothing.
-    kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
-    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
-    let status = ending(&mut child);
+    kill_process(Pid::from_child(&run.0), Signal::HUP).unwrap();
+    kill_process(Pid::from_child(&run.0), Signal::TERM).unwrap();
+    let status = ending(&mut run);
     assert_eq!(status.signal(), Some(Signal::TERM.as_raw()));
 }
 
