@@ -10,9 +10,13 @@ mod checkers;
 mod file_systems;
 mod fio;
 mod guest;
+mod ioctls;
 mod layers;
+mod schedulers;
 mod sources;
+mod stacks;
 mod stress;
+mod suspend;
 mod tools;
 
 use crate::kit::{Kit, Series};
@@ -47,6 +51,10 @@ const SUITES: &[(&str, Kind)] = &[
     ("fio", Kind::Packaged(fio::run)),
     ("stress-ng", Kind::Packaged(stress::run)),
     ("checkers", Kind::Packaged(checkers::run)),
+    ("ioctls", Kind::Packaged(ioctls::run)),
+    ("stacks", Kind::Packaged(stacks::run)),
+    ("schedulers", Kind::Packaged(schedulers::run)),
+    ("suspend", Kind::Packaged(suspend::run)),
     ("blktests", Kind::Source(sources::BLKTESTS)),
     ("xfstests", Kind::Source(sources::XFSTESTS)),
 ];
@@ -103,9 +111,14 @@ fn prepare() -> Result<Place> {
     let work = crate::checkout()?.join("target/suites-content");
     let _ = fs::remove_dir_all(&work);
     fs::create_dir_all(&work)?;
+    let vbdctl = program::build("vbdctl", "vbdctl")?;
     Ok(Place {
-        vbdctl: program::build("vbdctl", "vbdctl")?,
-        files: vec![(vbd, "/vbd.ko".into()), (targets, "/vbd_dm.ko".into())],
+        files: vec![
+            (vbd, "/vbd.ko".into()),
+            (targets, "/vbd_dm.ko".into()),
+            (vbdctl.clone(), "/usr/bin/vbdctl".into()),
+        ],
+        vbdctl,
         kit,
         tools,
         work,

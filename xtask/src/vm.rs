@@ -151,6 +151,8 @@ pub(crate) struct Spec {
     pub(crate) disk_rate: Option<u64>,
     /// Files of the host and their paths in the guest; permissions are kept.
     pub(crate) files: Vec<(PathBuf, String)>,
+    /// Modules of the kernel besides those that every guest has.
+    pub(crate) modules: Vec<String>,
     /// Parts of kernel messages that would be complaints and are expected.
     pub(crate) allowed: Vec<String>,
     /// Plugin of QEMU's emulator, which then is what runs the guest.
@@ -172,6 +174,7 @@ impl Default for Spec {
             disks: Vec::new(),
             disk_rate: None,
             files: Vec::new(),
+            modules: Vec::new(),
             allowed: Vec::new(),
             plugin: None,
             quiet: false,

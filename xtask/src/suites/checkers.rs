@@ -3,7 +3,7 @@
 //! The file systems' own checkers, on disks of vbd: none may find anything, but on a damaged one.
 
 use super::file_systems::{self, FILE_SYSTEMS};
-use super::guest::{self, Check, Group, Judge};
+use super::guest::{self, Check, Group, Judge, Needs};
 use super::layers::Layers;
 use super::Place;
 use crate::test::steps::{Count, Step};
@@ -29,7 +29,11 @@ pub(super) fn run(place: &Place, step: &Step) -> Result<Count> {
         let name = format!("{}, damaged", system.name);
         groups.push(group(&name, stack, &text, finds_something()));
     }
-    guest::run(place, &layers, step, PROGRAMS, groups)
+    let needs = Needs {
+        programs: PROGRAMS,
+        ..Needs::default()
+    };
+    guest::run(place, &layers, step, needs, groups)
 }
 
 fn group(name: &str, layers: Vec<String>, text: &str, judge: Judge) -> Group {

@@ -6,9 +6,9 @@
 //! unnoticed. A block of an older layer is as good there, so generations that are told apart by a
 //! pattern are read too.
 
-mod report;
+pub(super) mod report;
 
-use super::guest::{self, Check, Group, Judge, TOOLS};
+use super::guest::{self, Check, Group, Judge, Needs, TOOLS};
 use super::layers::Layers;
 use super::Place;
 use crate::run::quoted;
@@ -16,10 +16,10 @@ use crate::test::steps::{Count, Step};
 use anyhow::Result;
 use report::{finds, reads_all};
 
-const PROGRAM: &str = "/usr/bin/fio";
+pub(super) const PROGRAM: &str = "/usr/bin/fio";
 const MIB: u64 = 1 << 20;
 /// Bytes of the images; each is read whole many times.
-const SIZE: u64 = 24 * MIB;
+pub(super) const SIZE: u64 = 24 * MIB;
 
 /// What blocks hold besides their header: text that compresses.
 const TEXT: &str = "--verify_pattern=\"vbd was here \"%o";
@@ -124,10 +124,7 @@ pub(super) fn run(place: &Place, step: &Step) -> Result<Count> {
         layers: &layers,
     };
     fio.write("random", &[&CRC[..1], &["--rw=write", "--bs=4k"]].concat())?;
-    fio.write(
-        "text",
-        &[&CRC[..1], &["--rw=write", "--bs=4k", TEXT]].concat(),
-    )?;
+    write_text(place, &layers, step, "text")?;
     for (name, compresses, options) in FORMATS {
         let image = if *compresses { "text" } else { "random" };
         layers.create(image, name, options, &[])?;
@@ -188,7 +185,29 @@ pub(super) fn run(place: &Place, step: &Step) -> Result<Count> {
             finds("Input/output error"),
         )],
     ));
-    guest::run(place, &layers, step, &[PROGRAM], groups)
+    let needs = Needs {
+        programs: &[PROGRAM],
+        ..Needs::default()
+    };
+    guest::run(place, &layers, step, needs, groups)
+}
+
+/// Has fio write an image of text in whose every block there is a checksum.
+pub(super) fn write_text(place: &Place, layers: &Layers, step: &Step, image: &str) -> Result<()> {
+    let words = [&CRC[..1], &["--rw=write", "--bs=4k", TEXT]].concat();
+    Fio {
+        place,
+        step,
+        layers,
+    }
+    .write(image, &words)
+}
+
+/// The options by which fio reads such an image from a disk and believes no block.
+pub(super) fn verifying(disk: &str) -> String {
+    format!(
+        "--name=verify --filename={disk} --readonly --verify=crc32c --verify_interval=4k --verify_fatal=1"
+    )
 }
 
 struct Fio<'a> {

@@ -14,7 +14,8 @@ use std::time::Duration;
 pub(super) const TOOLS: &str = "/suites";
 
 /// Run once in a boot, before anything else.
-const SETUP: &str = "set -e; mkdir -p /suites/usr; cd /suites; mkdir -p dev proc sys tmp; \
+const SETUP: &str =
+    "set -e; mkdir -p /suites/usr; cd /suites; mkdir -p dev etc proc run/lock run/mdadm sys tmp; \
     for name in bin lib lib64 sbin; do ln -s usr/$name $name; done; \
     for name in dev proc sys; do mount --rbind /$name $name; done";
 
@@ -28,10 +29,19 @@ pub(super) struct Check {
     pub(super) judge: Judge,
 }
 
+/// What a machine has besides what every machine has.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Needs<'a> {
+    /// Programs of the tools, by their paths in the root.
+    pub(super) programs: &'a [&'a str],
+    /// Modules of the kernel.
+    pub(super) modules: &'a [&'a str],
+}
+
 /// A stack, and what is checked on it.
 pub(super) struct Group {
     pub(super) name: String,
-    /// Names of layers, bottom first.
+    /// Names of layers, bottom first; none for checks that attach themselves.
     pub(super) layers: Vec<String>,
     /// Run after the stack was attached and before it is detached; has to succeed.
     pub(super) before: String,
@@ -39,22 +49,23 @@ pub(super) struct Group {
     pub(super) checks: Vec<Check>,
 }
 
-/// Boots a machine with these programs in it, and runs all checks.
+/// Boots a machine that has what they need, and runs all checks.
 pub(super) fn run(
     place: &Place,
     layers: &Layers,
     step: &Step,
-    programs: &[&str],
+    needs: Needs,
     groups: Vec<Group>,
 ) -> Result<Count> {
     let mut files = place.files.clone();
-    for path in place.tools.with_libraries(programs)? {
+    for path in place.tools.with_libraries(needs.programs)? {
         files.push((place.tools.file(&path), format!("{TOOLS}{path}")));
     }
     let spec = Spec {
         memory_mib: 1536,
         share: Some(layers.share()),
         files,
+        modules: needs.modules.iter().map(ToString::to_string).collect(),
         timeout: Duration::from_secs(1200),
         ..Spec::default()
     };
@@ -90,8 +101,11 @@ impl Guest<'_> {
                 .iter()
                 .map(|name| format!("/share/{name}"))
                 .collect();
-            let attach = format!("insmod /vbd.ko backfile={}", paths.join(","));
-            self.has_to(&group.name, &attach)?;
+            let attached = !paths.is_empty();
+            if attached {
+                let attach = format!("insmod /vbd.ko backfile={}", paths.join(","));
+                self.has_to(&group.name, &attach)?;
+            }
             self.has_to(&group.name, &group.before)?;
             for check in group.checks {
                 let (status, text) = self.exec(&check.text)?;
@@ -105,7 +119,9 @@ impl Guest<'_> {
                 }
             }
             self.has_to(&group.name, &group.after)?;
-            self.has_to(&group.name, "rmmod vbd")?;
+            if attached {
+                self.has_to(&group.name, "rmmod vbd")?;
+            }
         }
         Ok(())
     }

@@ -6,7 +6,7 @@
 //! Which of its stressors cannot be used on what is only read stands in `tests/suites/stress-ng.skip`.
 
 use super::file_systems::{self, FILE_SYSTEMS, READER};
-use super::guest::{self, Check, Group, Judge};
+use super::guest::{self, Check, Group, Judge, Needs};
 use super::layers::Layers;
 use super::Place;
 use crate::test::steps::{Count, Step};
@@ -54,7 +54,7 @@ pub(super) fn run(place: &Place, step: &Step) -> Result<Count> {
     groups[0]
         .checks
         .extend(skipped().map(|(name, _)| cannot_run(name)));
-    guest::run(place, &layers, step, &[], groups)
+    guest::run(place, &layers, step, Needs::default(), groups)
 }
 
 /// The stressors that are left out, with their reasons.

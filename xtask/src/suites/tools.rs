@@ -17,10 +17,14 @@ use std::process::Command;
 const PACKAGES: &[&str] = &[
     "bash",
     "btrfs-progs",
+    "cryptsetup-bin",
     "e2fsprogs",
     "erofs-utils",
     "fio",
     "libc-bin",
+    "lvm2",
+    "mdadm",
+    "perl-base",
     "stress-ng",
     "xfsprogs",
 ];

@@ -71,7 +71,7 @@ pub(super) fn make(kit: &Kit, spec: &Spec, init: &Path) -> Result<Vec<u8>> {
     archive.link("/usr/bin/systemd-udevd", "udevadm");
     add_busybox(&mut archive, kit, &tools)?;
     let own = modules::Own::among(kit, spec)?;
-    modules::add(&mut archive, kit, &own)?;
+    modules::add(&mut archive, kit, &own, &spec.modules)?;
     Ok(archive.finish())
 }
 

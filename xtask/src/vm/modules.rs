@@ -96,9 +96,9 @@ fn words(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// Adds the wanted modules of the kernel `release` whose tree is at `modules` on the host, and makes
-/// our own, which are elsewhere in the archive, known beside them.
-pub(super) fn add(archive: &mut Archive, kit: &Kit, own: &[Own]) -> Result<()> {
+/// Adds the wanted modules of the kit's kernel and `more` of them, and makes our own, which are elsewhere in
+/// the archive, known beside them.
+pub(super) fn add(archive: &mut Archive, kit: &Kit, own: &[Own], more: &[String]) -> Result<()> {
     let modules = kit.modules();
     let read = |name: &str| {
         let path = modules.join(name);
@@ -114,7 +114,8 @@ pub(super) fn add(archive: &mut Archive, kit: &Kit, own: &[Own]) -> Result<()> {
             all.filter(|name| has(&dependencies, name)).collect()
         }
     };
-    let wanted: Vec<&str> = wanted.into_iter().chain(needed).collect();
+    let more = more.iter().map(String::as_str);
+    let wanted: Vec<&str> = wanted.into_iter().chain(needed).chain(more).collect();
     let files = closure(&dependencies, &wanted)?;
     let names: BTreeSet<String> = files.iter().map(|file| module_name(file)).collect();
     let place = format!("/usr/lib/modules/{}", kit.release);

@@ -6,14 +6,13 @@ use crate::suites::guest::Judge;
 use anyhow::{bail, ensure, Context, Result};
 use serde_json::Value;
 
+/// "Input/output error".
+const EIO: u64 = 5;
+
 /// That all went well, and that so many bytes were read.
-pub(super) fn reads_all(bytes: u64) -> Judge {
+pub(in crate::suites) fn reads_all(bytes: u64) -> Judge {
     Box::new(move |status, said| {
-        // The options say the word too, and only they are quoted.
-        let mut lines = said.lines().map(str::trim_start);
-        if let Some(line) = lines.find(|line| line.contains("verify") && !line.starts_with('"')) {
-            bail!("{line}");
-        }
+        no_bad_block(said)?;
         ensure!(status == 0, "fio ended with status {status}: {said}");
         let read = read_bytes(said)?;
         ensure!(read == bytes, "fio read {read} bytes of {bytes}");
@@ -21,8 +20,17 @@ pub(super) fn reads_all(bytes: u64) -> Judge {
     })
 }
 
+/// The same of a run that was ended, however much it had read.
+pub(in crate::suites) fn reads_something() -> Judge {
+    Box::new(move |_, said| {
+        no_bad_block(said)?;
+        ensure!(read_bytes(said)? > 0, "fio read nothing");
+        Ok(())
+    })
+}
+
 /// That fio fails and says these words.
-pub(super) fn finds(words: &'static str) -> Judge {
+pub(in crate::suites) fn finds(words: &'static str) -> Judge {
     Box::new(move |status, said| {
         ensure!(status != 0, "fio found nothing wrong");
         ensure!(said.contains(words), "fio did not say: {words}");
@@ -30,10 +38,40 @@ pub(super) fn finds(words: &'static str) -> Judge {
     })
 }
 
+/// That blocks could not be read, at most so many, and that none was read wrong.
+pub(in crate::suites) fn fails_to_read(most: u64) -> Judge {
+    Box::new(move |_, said| {
+        no_bad_block(said)?;
+        let report = report(said)?;
+        let job = &report["jobs"][0];
+        let (errors, first) = (job["total_err"].as_u64(), job["first_error"].as_u64());
+        let errors = errors.context("a job without total_err")?;
+        ensure!(errors > 0, "every block was read: {said}");
+        ensure!(first == Some(EIO), "the first error was {first:?}");
+        ensure!(errors <= most, "{errors} reads failed");
+        Ok(())
+    })
+}
+
+/// That fio did not complain about what a block holds. The options say the word too, and only they are quoted.
+fn no_bad_block(said: &str) -> Result<()> {
+    let mut lines = said.lines().map(str::trim_start);
+    if let Some(line) = lines.find(|line| line.contains("verify") && !line.starts_with('"')) {
+        bail!("{line}");
+    }
+    Ok(())
+}
+
+fn report(said: &str) -> Result<Value> {
+    let begin = said.find("\n{").map_or(0, |at| at + 1);
+    let text = &said[begin..];
+    let end = text.rfind("\n}").map_or(text.len(), |at| at + 2);
+    serde_json::from_str(&text[..end]).context("fio printed no report")
+}
+
 /// The bytes that all jobs together have read, by fio's report.
 fn read_bytes(said: &str) -> Result<u64> {
-    let begin = said.find("\n{").map_or(0, |at| at + 1);
-    let report: Value = serde_json::from_str(&said[begin..]).context("fio printed no report")?;
+    let report = report(said)?;
     let jobs = report["jobs"].as_array().context("a report without jobs")?;
     let mut total = 0;
     for job in jobs {
