@@ -16,6 +16,7 @@ use crate::format::zfile::{self, Algorithm, Group, JumpTable, Run, ZFile};
 use crate::format::{self, ReadAt, Rule, Window};
 use crate::stats::Stats;
 use crate::sys::pages::{Chunk, Pages};
+use crate::sys::trace::{self, Point};
 use core::ops::Range;
 use kernel::alloc::Flags;
 use kernel::prelude::*;
@@ -40,6 +41,28 @@ pub(crate) struct Decoding<'a> {
     pub(crate) cache: Option<&'a Arc<BlockCache>>,
     /// How far the read may go.
     pub(crate) effort: Effort,
+    /// Place of the layer in the stack, 0 = bottom.
+    pub(crate) layer: u8,
+}
+
+impl Decoding<'_> {
+    /// Has `read` read `len` bytes of the layer's file from byte `offset` on, and counts and traces that.
+    pub(crate) fn fetch(
+        &self,
+        offset: u64,
+        len: usize,
+        read: impl FnOnce() -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        self.stats.backing_reads.inc();
+        let start = Point::Fetch.start();
+        let result = read();
+        if let Some(start) = start {
+            let error = result.as_ref().copied().map_err(Fault::errno);
+            let device = self.stats.names().device();
+            trace::fetch(start, device, self.layer, offset, len, error);
+        }
+        result
+    }
 }
 
 /// What a read may do to get at its bytes.
@@ -344,11 +367,27 @@ impl Reader<'_> {
         let mut codecs = self.decoding.codecs;
         let verify = self.decoding.verify;
         let zfile = &self.blocks.zfile;
-        if dst.len() < zfile.decoded_len(block) {
+        let start = Point::Decode.start();
+        let result = if dst.len() < zfile.decoded_len(block) {
             zfile::unpack_head(zfile, &Crc32c, &mut codecs, verify, stored, dst)
         } else {
             zfile::unpack(zfile, &Crc32c, &mut codecs, verify, stored, dst)
+        };
+        if let Some(start) = start {
+            self.decoded(start, block, dst.len(), result);
         }
+        result
+    }
+
+    /// Traces that `len` bytes of block `block` have been decoded.
+    #[cold]
+    fn decoded(&self, start: trace::Start, block: u64, len: usize, result: Result<(), Rule>) {
+        let stored = self.blocks.table().stored(block);
+        let at = stored.map_or(0, |stored| stored.offset);
+        let at = self.blocks.backing.offset().saturating_add(at);
+        let error = result.map_err(|rule| Fault::from(format::Error::new(rule, at, block)).errno());
+        let device = self.decoding.stats.names().device();
+        trace::decode(start, device, self.decoding.layer, at, len, error);
     }
 
     fn attempt(
@@ -396,8 +435,10 @@ impl Reader<'_> {
                 let dst = buffers.fetch.get_mut(..run.len).ok_or(outside)?;
                 match self.decoding.effort {
                     Effort::Full => {
-                        self.decoding.stats.backing_reads.inc();
-                        self.blocks.backing.read_exact_at(run.offset, dst)?;
+                        let backing = &self.blocks.backing;
+                        let at = backing.offset().saturating_add(run.offset);
+                        self.decoding
+                            .fetch(at, run.len, || backing.read_exact_at(run.offset, dst))?;
                     }
                     Effort::Inline => self.blocks.backing.inner().read_cached(
                         self.blocks.backing.offset().saturating_add(run.offset),

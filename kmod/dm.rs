@@ -36,6 +36,7 @@ mod sys {
     pub(crate) mod pages;
     pub(crate) mod shrinker;
     mod this_module;
+    pub(crate) mod trace;
     mod workqueue;
 }
 

@@ -52,6 +52,19 @@ impl Fault {
         }
     }
 
+    /// Where in its layer the fault lies, in bytes, and what it is in a few words.
+    pub(crate) fn place(&self) -> (u64, &'static str) {
+        match self {
+            Self::Format(error) => (error.offset, error.rule.text()),
+            Self::Read { offset, .. } => (*offset, "read failed"),
+            Self::Short { offset } => (*offset, "the file ends early (truncated)"),
+            Self::WouldWait => (0, "would have to wait"),
+            Self::NotCompressed => (0, "not a compressed file"),
+            Self::NoDirect => (0, "no direct reads"),
+            Self::Kernel(_) => (0, "the kernel says no"),
+        }
+    }
+
     /// The errno for user space.
     pub(crate) fn errno(&self) -> Error {
         match self {

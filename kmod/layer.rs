@@ -171,11 +171,13 @@ fn read_plain(
     if decoding.effort == Effort::Inline {
         return file.read_pages_cached(at, pages, len);
     }
-    decoding.stats.backing_reads.inc();
-    if file.read_pages(at, &mut pages.again(), len).is_err() {
+    if decoding
+        .fetch(at, len, || file.read_pages(at, &mut pages.again(), len))
+        .is_err()
+    {
         decoding.stats.rereads.inc();
         file.forget(at, len);
-        file.read_pages(at, &mut pages.again(), len)?;
+        decoding.fetch(at, len, || file.read_pages(at, &mut pages.again(), len))?;
     }
     pages.advance(len);
     Ok(())

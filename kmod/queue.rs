@@ -44,6 +44,7 @@ impl Operations for Queue {
     }
 
     fn complete(&self, rq: Completion<'_, Self>) {
+        self.transfer.end(rq.data(), &rq.range());
         if rq.data().failed() {
             self.transfer.stack().stats().errors.inc();
             // The request may join reads of several readers: only those with bad data fail.

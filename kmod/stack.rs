@@ -90,6 +90,7 @@ impl Stack {
             direct: options.direct,
             cache,
             effort: Effort::Full,
+            layer: 0,
         };
         let count = backings.len();
         if count == 0 {
@@ -103,6 +104,7 @@ impl Stack {
                 .ok()
                 .filter(|_| count <= limits::MAX_LAYERS)
                 .ok_or(format::Error::new(Rule::StackLayers, 0, count as u64))?;
+            let decoding = Decoding { layer, ..decoding };
             let layer = Layer::open(layer, backing, decoding, records, &mut buf)
                 .map_err(|fault| fault.in_layer(number))?;
             records = records.saturating_add(layer.index.len());
@@ -143,6 +145,7 @@ impl Stack {
             direct: false,
             cache,
             effort: Effort::Full,
+            layer: 0,
         };
         let mut layers = KVec::with_capacity(1, GFP_KERNEL)?;
         for backing in backings {
@@ -235,6 +238,7 @@ impl Stack {
             direct: false,
             cache: None,
             effort,
+            layer: 0,
         };
         let end = start.saturating_add(pages.len() as u64);
         match &self.map {
@@ -280,7 +284,7 @@ impl Stack {
                 .layers
                 .get(usize::from(layer))
                 .ok_or(EIO)?
-                .read_pages(decoding, buffers, offset, len, pages)
+                .read_pages(Decoding { layer, ..decoding }, buffers, offset, len, pages)
                 .map_err(|fault| fault.in_layer(usize::from(layer))),
         }
     }

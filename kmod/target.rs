@@ -200,6 +200,7 @@ impl<K: Kind> Target for StackTarget<K> {
     }
 
     fn complete(&self, bio: &Bio<'_, Self>) -> Result {
+        self.transfer.end(bio.data(), &bio.range());
         if bio.data().failed() {
             self.stats.errors.inc();
             return Err(EIO);

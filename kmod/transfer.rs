@@ -13,6 +13,8 @@ use crate::stack::Stack;
 use crate::sys::job::Verdict;
 use crate::sys::log;
 use crate::sys::pages::{Memory, Part, Parts};
+use crate::sys::trace::{self, Point, Start};
+use core::ops::Range;
 use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Full, Relaxed};
 use kernel::sync::Arc;
@@ -30,12 +32,15 @@ const INLINE_BYTES: u64 = 2 * OPTIMAL_BYTES;
 /// What workers have come to with an I/O.
 pub(crate) struct Progress {
     failed: Atomic<bool>,
+    /// When the I/O came, if anybody wants to know.
+    start: Atomic<u64>,
 }
 
 impl Default for Progress {
     fn default() -> Self {
         Self {
             failed: Atomic::new(false),
+            start: Atomic::new(0),
         }
     }
 }
@@ -70,15 +75,20 @@ impl Transfer {
     pub(crate) fn begin(&self, progress: &Progress, all: Part<'_, impl Memory>) -> Verdict {
         let range = all.range();
         let len = range.end.saturating_sub(range.start);
+        let start = Point::Request.start();
         let stats = self.stack.stats();
         stats.requests.inc();
         stats.bytes.add(len);
         if len <= INLINE_BYTES && self.read_inline(all) {
             stats.inline.inc();
+            if let Some(start) = start {
+                trace::request(start, stats.names().device(), &range, false, Ok(()));
+            }
             return Verdict::Served;
         }
         stats.queued.inc();
         progress.failed.store(false, Relaxed);
+        progress.start.store(Start::to_raw(start), Relaxed);
         Verdict::Workers(u32::try_from(len.div_ceil(PART_BYTES)).unwrap_or(u32::MAX))
     }
 
@@ -88,6 +98,15 @@ impl Transfer {
             if self.read(part).is_err() {
                 progress.failed.xchg(true, Full);
             }
+        }
+    }
+
+    /// Workers are done with an I/O on bytes `range` of the disk.
+    pub(crate) fn end(&self, progress: &Progress, range: &Range<u64>) {
+        if let Some(start) = Start::from_raw(progress.start.load(Relaxed)) {
+            let result = if progress.failed() { Err(EIO) } else { Ok(()) };
+            let device = self.stack.stats().names().device();
+            trace::request(start, device, range, true, result);
         }
     }
 
@@ -112,9 +131,18 @@ impl Transfer {
             while !part.is_done() {
                 self.step(&mut part, scratch, Effort::Full)
                     .map_err(|fault| {
+                        let range = part.range();
+                        let names = self.stack.stats().names();
+                        let (offset, reason) = fault.fault.place();
+                        trace::error(
+                            names.device(),
+                            &range,
+                            fault.layer,
+                            offset,
+                            fault.fault.errno(),
+                            reason,
+                        );
                         if log::allowed() {
-                            let range = part.range();
-                            let names = self.stack.stats().names();
                             pr_err!(
                                 "{}: read of bytes {}..{}: {}\n",
                                 names.device(),

@@ -47,6 +47,7 @@ mod sys {
     pub(crate) mod param;
     pub(crate) mod shrinker;
     mod this_module;
+    pub(crate) mod trace;
     mod workqueue;
 }
 

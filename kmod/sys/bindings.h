@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * Read by bindgen for bindings_generated.rs: exported interfaces that are not in the kernel crate's
- * own bindings, and the functions of shim.c. The allow-list stands in Kbuild.
+ * own bindings, and the functions of shim.c and trace.c. The allow-list stands in Kbuild.
  */
 #include <linux/blk-mq.h>
 #include <linux/crc32.h>
@@ -12,6 +12,7 @@
 #include <linux/zstd.h>
 
 #include "shim.h"
+#include "trace.h"
 
 /* Macros with casts are invisible to bindgen; a constant is not. */
 const int VBD_FADV_DONTNEED = POSIX_FADV_DONTNEED;

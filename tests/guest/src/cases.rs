@@ -13,6 +13,7 @@ mod lifecycle;
 mod machine;
 mod reads;
 mod support;
+mod trace;
 mod variants;
 
 use crate::case::Case;
@@ -70,6 +71,7 @@ pub(crate) const THEMES: &[(&str, &[Case])] = &[
     ("dm", dm::neighbours::CASES),
     ("dm", dm::cycles::CASES),
     ("dm_fixtures", dm::fixtures::CASES),
+    ("trace", trace::CASES),
     ("faults", faults::storage::CASES),
     ("faults", faults::surroundings::CASES),
 ];

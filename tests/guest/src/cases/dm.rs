@@ -17,3 +17,19 @@ pub(super) mod refused;
 pub(super) mod reload;
 pub(super) mod tables;
 mod verity;
+
+use super::support::scratch::Scratch;
+use super::trace::Traced;
+use mapper::{Disk, Mapped, Targets};
+
+/// What is traced of reads of a mapped device.
+pub(super) fn traced(traced: &Traced) {
+    let targets = Targets::begin();
+    let scratch = Scratch::new();
+    let disks = Disk::all(&scratch, &traced.files());
+    let table = mapper::lsmt(traced.bytes(), &mapper::parts(&disks));
+    let mapped = Mapped::new("dm", &table);
+    traced.check("vbd_dm", &mapped.path(), &mapped.disk());
+    drop(mapped);
+    drop((disks, targets));
+}
