@@ -7,7 +7,9 @@ use super::mixed;
 use crate::case::Case;
 use crate::cases::support::device::{backfile, Module, DEVICE};
 use crate::cases::support::dir::{assert_nothing_left, plain, Dir, Done, ROOT};
-use crate::cases::support::injection::{each_allocation, some_allocations, Nth};
+use crate::cases::support::injection::{
+    count_allocations, each_allocation, each_allocation_after, Nth,
+};
 use crate::cases::support::read::{self, Memory};
 use crate::cases::support::scratch::Scratch;
 use rustix::io::Errno;
@@ -245,14 +247,18 @@ fn reads(open: impl Fn(&str) -> File) {
     module.unload();
 }
 
-/// The module itself, with a device. Most of what is allocated then is the kernel's own, so only one
-/// in 29 is tried.
+/// The module itself, with a device: every allocation once the kernel has parsed its arguments, which
+/// is before any of its code runs.
 fn loading() {
     let scratch = Scratch::new();
     let (disk, layers) = mixed(&scratch, 312, BYTES);
     let parameters = backfile(&layers);
     let mut refused = 0;
-    let count = some_allocations(29, |nth| {
+    let kernels_own = count_allocations(|| {
+        let refused = Module::try_load("size=none").err();
+        assert_eq!(refused, Some(Errno::INVAL));
+    });
+    let count = each_allocation_after(kernels_own, |nth| {
         let result = nth.run(|| Module::try_load(&parameters));
         let module = match result {
             Ok(module) => module,

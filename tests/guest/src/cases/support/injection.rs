@@ -213,15 +213,15 @@ fn text_of(module: &str) -> (u64, u64) {
 /// `attempt` is given a [`Nth`] for the part in which the allocation is to fail; whatever else it does
 /// is undisturbed.
 pub(crate) fn each_allocation(attempt: impl FnMut(&mut Nth)) -> u32 {
-    some_allocations(1, attempt)
+    each_allocation_after(0, attempt)
 }
 
-/// As [`each_allocation`], but only one of `step` allocations.
-pub(crate) fn some_allocations(step: usize, mut attempt: impl FnMut(&mut Nth)) -> u32 {
+/// As [`each_allocation`], but without the first `spared`.
+pub(crate) fn each_allocation_after(spared: u32, mut attempt: impl FnMut(&mut Nth)) -> u32 {
     Kind::Slab.spare_none();
     Kind::Pages.spare_none();
     let mut failed = 0;
-    for number in (1..).step_by(step) {
+    for number in spared + 1.. {
         let mut nth = Nth::new(number);
         attempt(&mut nth);
         match nth.failed {
@@ -235,11 +235,25 @@ pub(crate) fn some_allocations(step: usize, mut attempt: impl FnMut(&mut Nth)) -
     unreachable!()
 }
 
+/// How many allocations of this thread `act` takes, none of which fails.
+pub(crate) fn count_allocations(act: impl FnOnce()) -> u32 {
+    /// More than anything takes.
+    const MANY: u32 = 1 << 24;
+
+    Kind::Slab.spare_none();
+    Kind::Pages.spare_none();
+    let mut nth = Nth::new(MANY);
+    nth.run(act);
+    MANY - nth.left
+}
+
 /// One allocation to fail.
 pub(crate) struct Nth {
     number: u32,
     file: File,
     failed: Option<bool>,
+    /// How many more there would have to be.
+    left: u32,
 }
 
 impl Nth {
@@ -253,6 +267,7 @@ impl Nth {
             number,
             file: file.expect("fail-nth"),
             failed: None,
+            left: number,
         }
     }
 
@@ -275,7 +290,8 @@ impl Nth {
         let length = self.file.read_at(&mut left, 0).expect("fail-nth");
         self.file.write_at(b"0", 0).expect("fail-nth");
         let left = String::from_utf8_lossy(&left[..length]);
-        self.failed = Some(left.trim() == "0");
+        self.left = left.trim().parse().expect("a number of fail-nth");
+        self.failed = Some(self.left == 0);
         result
     }
 }
