@@ -26,6 +26,7 @@ mod transfer;
 /// The only `unsafe` of the module, shared with vbd.ko but for the ends.
 #[allow(unsafe_code)]
 mod sys {
+    mod charge;
     pub(crate) mod codec;
     pub(crate) mod crc;
     pub(crate) mod dm;

@@ -32,6 +32,7 @@ mod transfer;
 /// call from here needs no further care: ranges are checked, and objects are freed by their owners.
 #[allow(unsafe_code)]
 mod sys {
+    mod charge;
     pub(crate) mod codec;
     pub(crate) mod configfs;
     pub(crate) mod crc;

@@ -6,7 +6,6 @@
 #include <linux/blk-mq.h>
 #include <linux/crc32.h>
 #include <linux/device-mapper.h>
-#include <linux/fadvise.h>
 #include <linux/fs.h>
 #include <linux/lz4.h>
 #include <linux/zstd.h>
@@ -15,7 +14,6 @@
 #include "trace.h"
 
 /* Macros with casts are invisible to bindgen; a constant is not. */
-const int VBD_FADV_DONTNEED = POSIX_FADV_DONTNEED;
 const fmode_t VBD_FMODE_READ = FMODE_READ;
 const blk_mode_t VBD_BLK_OPEN_READ = BLK_OPEN_READ;
 const blk_mode_t VBD_BLK_OPEN_WRITE = BLK_OPEN_WRITE;

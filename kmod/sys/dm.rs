@@ -295,7 +295,10 @@ impl<T: Target> Registration<T> {
             }
             Ok(Verdict::Workers(workers)) => {
                 // SAFETY: Initialised above, the part is gone, and the bio not touched afterwards.
-                unsafe { Job::<BioJob<T>>::start(bio, range, workers, &private.workers) };
+                unsafe {
+                    generated::vbd_bio_own(bio.as_ptr());
+                    Job::<BioJob<T>>::start(bio, range, workers, &private.workers);
+                }
                 SUBMITTED
             }
             Err(_) => {

@@ -72,22 +72,22 @@ impl File {
 
     /// Reads from byte `offset` into `buf`; returns the bytes read, fewer only at the end.
     ///
-    /// May sleep. Raises fanotify's pre-content events, as `kernel_read()` does.
+    /// May sleep. As every read, it raises fanotify's pre-content events.
     pub(crate) fn read(&self, offset: u64, buf: &mut [u8]) -> Result<usize> {
         let mut done = 0;
         while done < buf.len() {
-            let mut position = position(offset, done)?;
             let rest = buf.get_mut(done..).unwrap_or_default();
-            // SAFETY: The file is open by the type invariant; `rest` is valid for writes.
-            let len = unsafe {
-                bindings::kernel_read(
-                    self.0.as_ptr(),
-                    rest.as_mut_ptr().cast(),
-                    rest.len(),
-                    &mut position,
-                )
+            let memory = bindings::kvec {
+                iov_base: rest.as_mut_ptr().cast(),
+                iov_len: rest.len(),
             };
-            match read_length(len)? {
+            let mut iter = bindings::iov_iter::default();
+            // SAFETY: The memory is borrowed exclusively, and longer than the iterator lives.
+            let len = unsafe {
+                bindings::iov_iter_kvec(&mut iter, bindings::ITER_DEST, &memory, 1, rest.len());
+                self.read_iter(&mut iter, offset.saturating_add(done as u64), false)
+            }?;
+            match len {
                 0 => break,
                 len => done += len,
             }
@@ -114,7 +114,10 @@ impl File {
         unsafe { self.copy_cached(offset, buf.as_mut_ptr(), buf.len()) }
     }
 
-    /// One read from byte `offset` into `iter`; returns the bytes read. May sleep.
+    /// One read from byte `offset` into `iter`, past the page cache if `direct` says so; returns the
+    /// bytes read. May sleep.
+    ///
+    /// `EINVAL` if place or memory do not fit a direct read.
     ///
     /// # Safety
     ///
@@ -123,29 +126,13 @@ impl File {
         &self,
         iter: &mut bindings::iov_iter,
         offset: u64,
-    ) -> Result<usize> {
-        let mut position = position(offset, 0)?;
-        // SAFETY: The file is open by the type invariant; the iterator by this function's
-        // requirements.
-        let len = unsafe { bindings::vfs_iter_read(self.0.as_ptr(), iter, &mut position, 0) };
-        read_length(len)
-    }
-
-    /// As [`Self::read_iter`], but past the page cache; `EINVAL` if place or memory do not fit that.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Self::read_iter`].
-    pub(super) unsafe fn read_iter_direct(
-        &self,
-        iter: &mut bindings::iov_iter,
-        offset: u64,
+        direct: bool,
     ) -> Result<usize> {
         let position = position(offset, 0)?;
         // SAFETY: The file is open by the type invariant; the iterator by this function's
         // requirements.
-        let len = unsafe { generated::vbd_read_direct(self.0.as_ptr(), position, iter) };
-        read_length(len)
+        let len = unsafe { generated::vbd_read(self.0.as_ptr(), position, iter, direct) };
+        usize::try_from(len).map_err(|_| Error::from_errno(len as i32))
     }
 
     /// What places and lengths of reads past the page cache must be multiples of, in bytes; [`None`]
@@ -171,29 +158,16 @@ impl File {
     /// Drops clean cached pages of bytes `offset..offset + len`, so that a re-read asks the storage.
     /// May sleep.
     ///
-    /// As `fadvise()` does it: pages that were read just now are also on lists that each CPU keeps of
-    /// them, and cannot be dropped before those are emptied.
+    /// Not as `fadvise()` does it, which has every CPU of the machine empty its lists of pages that were
+    /// read just now.
     pub(crate) fn drop_cache(&self, offset: u64, len: u64) {
-        let range = bindings::loff_t::try_from(offset).and_then(|start| {
-            Ok((
-                start,
-                bindings::loff_t::try_from(offset.saturating_add(len))?,
-            ))
-        });
-        let Some((mut start, mut end)) = range.ok().filter(|(start, end)| start < end) else {
+        let end = offset.saturating_add(len);
+        let (Ok(start), Ok(_)) = (position(offset, 0), position(end, 0)) else {
             return;
         };
-        // Whole folios, however large read-ahead has made them: parts of one would be kept.
-        // SAFETY: The file is open by the type invariant; the range is not empty and not negative.
-        unsafe { generated::vbd_folio_bounds(self.0.as_ptr(), &mut start, &mut end) };
-        // SAFETY: As above. That advice is not taken is no error.
-        unsafe {
-            bindings::vfs_fadvise(
-                self.0.as_ptr(),
-                start,
-                end.saturating_sub(start),
-                generated::VBD_FADV_DONTNEED,
-            );
+        if len != 0 {
+            // SAFETY: The file is open by the type invariant; the range is neither empty nor negative.
+            unsafe { generated::vbd_forget(self.0.as_ptr(), start, len as bindings::loff_t) };
         }
     }
 
@@ -223,9 +197,4 @@ fn position(offset: u64, done: usize) -> Result<bindings::loff_t> {
         .checked_add(done as u64)
         .and_then(|at| bindings::loff_t::try_from(at).ok())
         .ok_or(EINVAL)
-}
-
-/// Splits what a read returns into a length and an error.
-fn read_length(len: isize) -> Result<usize> {
-    usize::try_from(len).map_err(|_| Error::from_errno(len as i32))
 }

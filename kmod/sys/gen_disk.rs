@@ -80,8 +80,10 @@ impl<T: Operations> NewDisk<T> {
         lim.io_opt = limits.optimal_size;
         lim.max_hw_sectors = limits.max_sectors;
         lim.max_segments = SEGMENTS as u16;
-        // Memory is written by the CPU: there is no engine that a long segment could overrun.
+        // Memory is written by the CPU: there is no engine that a long segment could overrun, and none
+        // that needs it at a round address. 0 would stand for 511.
         lim.max_segment_size = u32::MAX;
+        lim.dma_alignment = 1;
         let data = core::ptr::from_ref(&*queue).cast_mut().cast();
         // SAFETY: The tag set is allocated; the queue's data stays valid until after the disk.
         let disk = from_err_ptr(unsafe {

@@ -6,6 +6,7 @@
 //! started with a number of workers; each runs [`Owner::serve`], and the last one to return runs
 //! [`Owner::complete`], which ends the owner and thereby gives the memory back.
 
+use super::charge::Charge;
 use super::generated;
 use super::pages::Cursor;
 use super::workqueue::{NoIo, WorkQueue};
@@ -44,6 +45,13 @@ pub(super) unsafe trait Owner: Sized {
     ///
     /// `raw` is an owner that has memory for a job.
     unsafe fn job(raw: NonNull<Self::Raw>) -> *mut Job<Self>;
+
+    /// The bio by which the owner came, or one of those, and its priority: who has to pay for it.
+    ///
+    /// # Safety
+    ///
+    /// The owner is not ended meanwhile.
+    unsafe fn payer(raw: NonNull<Self::Raw>) -> (*mut bindings::bio, i32);
 
     /// Does part of the work; called by every worker, at the same time.
     ///
@@ -153,6 +161,11 @@ impl<O: Owner> Job<O> {
         // SAFETY: The work is the first field of its slot, and the owner was not null.
         let raw = unsafe { NonNull::new_unchecked((*work.cast::<Slot>()).owner.cast::<O::Raw>()) };
         let _no_io = NoIo::enter();
+        // SAFETY: `pending` counts this worker, so the owner does not end yet; workers are kernel threads.
+        let _charge = unsafe {
+            let (bio, ioprio) = O::payer(raw);
+            Charge::enter(bio, ioprio)
+        };
         // SAFETY: `pending` counts this worker.
         unsafe { O::serve(raw) };
         // SAFETY: As above, until the count is taken back.

@@ -220,6 +220,16 @@ unsafe impl<T: Operations> Owner for RequestJob<T> {
         rq.as_ptr().wrapping_add(1).cast()
     }
 
+    unsafe fn payer(rq: NonNull<bindings::request>) -> (*mut bindings::bio, i32) {
+        // SAFETY: A live request by this function's requirements.
+        unsafe {
+            (
+                (*rq.as_ptr()).bio,
+                generated::vbd_request_ioprio(rq.as_ptr()),
+            )
+        }
+    }
+
     unsafe fn serve(rq: NonNull<bindings::request>) {
         // SAFETY: A live request of a queue with operations `T`.
         let queue = unsafe { queue_data::<T>(rq) };

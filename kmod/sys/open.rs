@@ -39,21 +39,18 @@ impl File {
 
     /// The file behind descriptor `fd` of the current process.
     ///
-    /// `EBADF` if there is none that can be read; `EINVAL` if it was opened for direct I/O, which
-    /// would want every read aligned; otherwise as [`Self::open`].
+    /// `EBADF` if there is none that can be read; otherwise as [`Self::open`]. What else it was opened
+    /// for, such as direct I/O, does not matter: each read says itself how it is done.
     pub(crate) fn from_fd(fd: u32) -> Result<Self> {
         // SAFETY: Takes a number, and a reference on what it finds.
         let file = NonNull::new(unsafe { bindings::fget(fd) }).ok_or(EBADF)?;
         // INVARIANT: The reference is this value's; whether it can be read is checked next, and the
         // value is dropped if not.
         let file = Self(file);
-        // SAFETY: The file is open; these fields do not matter to anyone's safety.
-        let (mode, flags) = unsafe { ((*file.0.as_ptr()).f_mode, (*file.0.as_ptr()).f_flags) };
+        // SAFETY: The file is open, and how it may be used does not change.
+        let mode = unsafe { (*file.0.as_ptr()).f_mode };
         if mode & generated::VBD_FMODE_READ == 0 {
             return Err(EBADF);
-        }
-        if flags & bindings::O_DIRECT != 0 {
-            return Err(EINVAL);
         }
         file.checked()
     }

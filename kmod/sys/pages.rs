@@ -400,12 +400,6 @@ impl Pages<'_> {
             bindings::iov_iter_advance(&mut iter, self.skip);
         }
         // SAFETY: The iterator was set up above over memory that may be written.
-        unsafe {
-            if direct {
-                file.read_iter_direct(&mut iter, offset)
-            } else {
-                file.read_iter(&mut iter, offset)
-            }
-        }
+        unsafe { file.read_iter(&mut iter, offset, direct) }
     }
 }

@@ -2,10 +2,18 @@
 /*
  * Kernel inlines and macros as functions that Rust can call; shim.h says what each one is.
  */
+#include <linux/backing-dev.h>
+#include <linux/blk-cgroup.h>
 #include <linux/blk-mq.h>
 #include <linux/bvec.h>
+#include <linux/cgroup.h>
+#include <linux/cred.h>
 #include <linux/fs.h>
 #include <linux/highmem.h>
+#include <linux/iocontext.h>
+#include <linux/ioprio.h>
+#include <linux/kthread.h>
+#include <linux/memcontrol.h>
 #include <linux/namei.h>
 #include <linux/pagemap.h>
 #include <linux/ratelimit.h>
@@ -15,8 +23,8 @@
 
 #include "shim.h"
 
-#ifdef CONFIG_HIGHMEM
-#error "vbd addresses request pages through the direct map: 64-bit kernels only"
+#ifndef CONFIG_64BIT
+#error "vbd maps all memory at once and counts bytes and pages in long: 64-bit kernels only"
 #endif
 
 void vbd_init_work(struct work_struct *work, void (*func)(struct work_struct *))
@@ -32,6 +40,63 @@ unsigned int vbd_noio_save(void)
 void vbd_noio_restore(unsigned int flags)
 {
 	memalloc_noio_restore(flags);
+}
+
+void vbd_charge_begin(struct vbd_charge *charge, struct bio *bio, int ioprio)
+{
+	charge->has_io = false;
+	charge->memory = NULL;
+	charge->has_ioprio = false;
+#ifdef CONFIG_BLK_CGROUP
+	struct cgroup_subsys_state *io = bio_blkcg_css(bio);
+
+	/* The root group is who a kernel thread reads for anyway. */
+	if (io && io != blkcg_root_css) {
+		charge->has_io = true;
+		kthread_associate_blkcg(io);
+#ifdef CONFIG_MEMCG
+		charge->memory = cgroup_get_e_css(io->cgroup, &memory_cgrp_subsys);
+		if (charge->memory)
+			charge->active_memcg =
+				set_active_memcg(mem_cgroup_from_css(charge->memory));
+#endif
+	}
+#endif
+	/* No class is what asynchronous reads of the kernel itself may have. */
+	if (IOPRIO_PRIO_CLASS(ioprio) != IOPRIO_CLASS_NONE && ioprio != get_current_ioprio()) {
+		charge->ioprio = current->io_context ? current->io_context->ioprio :
+						       IOPRIO_DEFAULT;
+		charge->has_ioprio = !set_task_ioprio(current, ioprio);
+	}
+}
+
+void vbd_charge_end(const struct vbd_charge *charge)
+{
+	if (charge->has_ioprio)
+		set_task_ioprio(current, charge->ioprio);
+#ifdef CONFIG_BLK_CGROUP
+	if (charge->memory) {
+		set_active_memcg(charge->active_memcg);
+		css_put(charge->memory);
+	}
+	if (charge->has_io)
+		kthread_associate_blkcg(NULL);
+#endif
+}
+
+void vbd_bio_own(struct bio *bio)
+{
+	bio_associate_blkg(bio);
+}
+
+int vbd_request_ioprio(struct request *rq)
+{
+	return req_get_ioprio(rq);
+}
+
+int vbd_bio_ioprio(struct bio *bio)
+{
+	return bio->bi_ioprio;
 }
 
 umode_t vbd_file_mode(const struct file *file)
@@ -61,33 +126,39 @@ bool vbd_file_can_direct(const struct file *file)
 	return file->f_mode & FMODE_CAN_ODIRECT;
 }
 
-ssize_t vbd_read_direct(struct file *file, loff_t pos, struct iov_iter *iter)
+ssize_t vbd_read(struct file *file, loff_t pos, struct iov_iter *iter, bool direct)
 {
-	struct kiocb kiocb;
+	const struct cred *cred = override_creds(file->f_cred);
+	struct kiocb kiocb = {
+		.ki_filp = file,
+		.ki_pos = pos,
+		.ki_flags = direct ? IOCB_DIRECT : 0,
+		.ki_ioprio = get_current_ioprio(),
+	};
+	ssize_t len = vfs_iocb_iter_read(file, &kiocb, iter);
 
-	init_sync_kiocb(&kiocb, file);
-	kiocb.ki_pos = pos;
-	kiocb.ki_flags |= IOCB_DIRECT;
-	return vfs_iocb_iter_read(file, &kiocb, iter);
+	revert_creds(cred);
+	return len;
 }
 
-void vbd_folio_bounds(struct file *file, loff_t *start, loff_t *end)
+void vbd_forget(struct file *file, loff_t pos, loff_t len)
 {
-	struct folio *folio = filemap_get_folio(file->f_mapping, *start >> PAGE_SHIFT);
+	struct address_space *mapping = file->f_mapping;
 
-	if (!IS_ERR(folio)) {
-		*start = folio_pos(folio);
-		folio_put(folio);
-	}
-	folio = filemap_get_folio(file->f_mapping, (*end - 1) >> PAGE_SHIFT);
-	if (!IS_ERR(folio)) {
-		*end = folio_pos(folio) + folio_size(folio);
-		folio_put(folio);
-	}
+	/* An overlay has no pages of its own: they are those of the file that it shows. */
+	if (S_ISREG(file_inode(file)->i_mode))
+		mapping = d_real_inode(file_dentry(file))->i_mapping;
+	/* What lies in memory alone has no storage to ask. */
+	if (mapping_can_writeback(mapping))
+		invalidate_inode_pages2_range(mapping, pos >> PAGE_SHIFT,
+					      (pos + len - 1) >> PAGE_SHIFT);
 }
 
 bool vbd_copy_cached(struct file *file, loff_t pos, void *to, size_t len)
 {
+	/* Someone wants to be asked before a read: he may have the bytes that the cache shows as a hole. */
+	if (FMODE_FSNOTIFY_HSM(file->f_mode) || FMODE_FSNOTIFY_ACCESS_PERM(file->f_mode))
+		return false;
 	while (len) {
 		struct folio *folio = filemap_get_folio(file->f_mapping, pos >> PAGE_SHIFT);
 		size_t offset, part;

@@ -10,9 +10,11 @@
 
 struct bio;
 struct bio_vec;
+struct cgroup_subsys_state;
 struct file;
 struct gendisk;
 struct iov_iter;
+struct mem_cgroup;
 struct request;
 
 /* INIT_WORK(); all work items of the module share one lockdep class. */
@@ -21,6 +23,35 @@ void vbd_init_work(struct work_struct *work, void (*func)(struct work_struct *))
 /* memalloc_noio_save() and memalloc_noio_restore(). */
 unsigned int vbd_noio_save(void);
 void vbd_noio_restore(unsigned int flags);
+
+/* Whom work of the current task is charged to, before vbd_charge_begin(). */
+struct vbd_charge {
+	/* Whether the task has a group for its reads. */
+	bool has_io;
+	/* A reference, or null. */
+	struct cgroup_subsys_state *memory;
+	struct mem_cgroup *active_memcg;
+	int ioprio;
+	bool has_ioprio;
+};
+
+/*
+ * Has what the current task reads, and the page cache that it fills, charged to the control groups of
+ * whoever submitted @bio, at priority @ioprio, until vbd_charge_end() in the same task, which has to be
+ * a kernel thread. @bio may be null, and may end meanwhile.
+ */
+void vbd_charge_begin(struct vbd_charge *charge, struct bio *bio, int ioprio);
+void vbd_charge_end(const struct vbd_charge *charge);
+
+/*
+ * bio_associate_blkg(): says whose a bio is that device-mapper has cloned, which is the current task's
+ * while it is mapped.
+ */
+void vbd_bio_own(struct bio *bio);
+
+/* The priority of a request and of a bio. */
+int vbd_request_ioprio(struct request *rq);
+int vbd_bio_ioprio(struct bio *bio);
 
 /* Type and permission bits of the inode behind @file. */
 umode_t vbd_file_mode(const struct file *file);
@@ -35,20 +66,23 @@ loff_t vbd_file_size(const struct file *file);
 bool vbd_file_can_direct(const struct file *file);
 
 /*
- * One read of @file from byte @pos into @iter past the page cache; returns the bytes read or an
- * error. The file need not be open for direct reads.
+ * One read of @file from byte @pos into @iter, with the credentials of whoever opened it; returns the
+ * bytes read or an error. Whether the page cache is passed by is for @direct alone to say: the file's
+ * own flags may be another process's, who can change them at any time.
  */
-ssize_t vbd_read_direct(struct file *file, loff_t pos, struct iov_iter *iter);
+ssize_t vbd_read(struct file *file, loff_t pos, struct iov_iter *iter, bool direct);
 
 /*
- * Widens the bytes *@start .. *@end of @file, at least one, to the folios of the page cache that hold
- * its first and its last one, where there are such folios.
+ * Drops the clean folios of the page cache that hold any of the bytes @pos .. @pos + @len of @file, at
+ * least one, so that the next read asks the storage. Costs other users of the machine nothing, but those
+ * who map the folios: they will have to ask for them again.
  */
-void vbd_folio_bounds(struct file *file, loff_t *start, loff_t *end);
+void vbd_forget(struct file *file, loff_t pos, loff_t len);
 
 /*
  * Copies @len bytes of @file from byte @pos to @to, if all of them are in the page cache and up to
- * date, and the file reaches to their end; never sleeps. A false return may leave part of them copied.
+ * date, the file reaches to their end, and nobody wants to be asked before it is read (fanotify); never
+ * sleeps. A false return may leave part of them copied.
  */
 bool vbd_copy_cached(struct file *file, loff_t pos, void *to, size_t len);
 

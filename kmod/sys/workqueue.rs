@@ -13,7 +13,8 @@ use kernel::prelude::*;
 use kernel::str::CStr;
 
 /// An unbound workqueue with a rescuer: work runs on any CPU, and runs even when no memory is left
-/// for another worker.
+/// for another worker. It stands still while the machine is suspended, as that of loop devices does:
+/// by then all readers are frozen, and the disks below are about to sleep.
 ///
 /// # Invariants
 ///
@@ -28,7 +29,9 @@ unsafe impl Sync for WorkQueue {}
 impl WorkQueue {
     /// Allocates a workqueue called `name`, with the default limit of work items at a time.
     pub(crate) fn new(name: &CStr) -> Result<Self> {
-        let flags = bindings::wq_flags_WQ_UNBOUND | bindings::wq_flags_WQ_MEM_RECLAIM;
+        let flags = bindings::wq_flags_WQ_UNBOUND
+            | bindings::wq_flags_WQ_MEM_RECLAIM
+            | bindings::wq_flags_WQ_FREEZABLE;
         // SAFETY: The format takes one string, which is NUL-terminated and copied.
         let wq = unsafe {
             bindings::alloc_workqueue_noprof(c"%s".as_char_ptr(), flags, 0, name.as_char_ptr())

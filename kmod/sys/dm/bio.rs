@@ -109,6 +109,13 @@ unsafe impl<T: Target> Owner for BioJob<T> {
             .cast()
     }
 
+    unsafe fn payer(bio: NonNull<bindings::bio>) -> (*mut bindings::bio, i32) {
+        // SAFETY: A live bio by this function's requirements.
+        (bio.as_ptr(), unsafe {
+            generated::vbd_bio_ioprio(bio.as_ptr())
+        })
+    }
+
     unsafe fn serve(bio: NonNull<bindings::bio>) {
         // SAFETY: Initialised by `map`; the target outlives its bios.
         let private = unsafe { &*(*per_bio::<T>(bio)).private };

@@ -8,6 +8,7 @@ mod corrupt;
 mod dm;
 mod errors;
 mod faults;
+mod files;
 mod fixtures;
 mod lifecycle;
 mod machine;
@@ -74,6 +75,9 @@ pub(crate) const THEMES: &[(&str, &[Case])] = &[
     ("trace", trace::CASES),
     ("faults", faults::storage::CASES),
     ("faults", faults::surroundings::CASES),
+    ("files", files::CASES),
+    ("files", files::watched::CASES),
+    ("files", files::charged::CASES),
 ];
 
 /// What only a kernel that checks itself can be asked for: it fails where it is told to.

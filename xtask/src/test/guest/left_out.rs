@@ -28,8 +28,43 @@ const LEFT_OUT: &[Row] = &[
         MULTIPATH,
     ),
     ("errors::requests_of_device_mapper", Own::Light, MULTIPATH),
+    (
+        "files::holes_are_filled_before_they_are_read",
+        Own::UmlKasan,
+        FANOTIFY,
+    ),
+    (
+        "files::readers_wait_for_permission",
+        Own::UmlKasan,
+        FANOTIFY,
+    ),
+    (
+        "files::a_limit_of_bandwidth_holds",
+        Own::UmlKasan,
+        THROTTLING,
+    ),
+    (
+        "files::a_bad_block_costs_no_other_processor",
+        Own::UmlKasan,
+        PROBES,
+    ),
+    (
+        "files::holes_are_filled_before_they_are_read",
+        Own::Light,
+        FANOTIFY,
+    ),
+    ("files::readers_wait_for_permission", Own::Light, FANOTIFY),
+    ("files::a_limit_of_bandwidth_holds", Own::Light, THROTTLING),
+    (
+        "files::a_bad_block_costs_no_other_processor",
+        Own::Light,
+        PROBES,
+    ),
 ];
 
+const FANOTIFY: &str = "that kernel has no fanotify that asks (xtask/kernel/base.config)";
+const THROTTLING: &str = "that kernel cannot slow control groups down (xtask/kernel/base.config)";
+const PROBES: &str = "that kernel cannot count calls of functions (xtask/kernel/base.config)";
 /// Its only target that stacks requests on requests.
 const MULTIPATH: &str = "that kernel has no multipath (xtask/kernel/base.config)";
 
