@@ -7,7 +7,8 @@
 
 use crate::error::Fault;
 use crate::format::ReadAt;
-use crate::sys::file::{File, Identity};
+use crate::sys::file::{File, Identity, Way};
+use crate::sys::job::Worker;
 use crate::sys::pages::Pages;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -56,11 +57,11 @@ impl Backing {
         pages: &mut Pages<'_>,
         len: usize,
     ) -> Result<(), Fault> {
-        let fits = |align: u64| {
-            offset.checked_rem(align) == Some(0) && (len as u64).checked_rem(align) == Some(0)
-        };
-        if self.direct.is_some_and(fits) {
-            match pages.again().read_from(&self.file, offset, len, true) {
+        if self.reads_directly(offset, len) {
+            match pages
+                .again()
+                .read_from(&self.file, offset, len, Way::Direct)
+            {
                 Ok(done) => {
                     pages.advance(done);
                     return whole(offset, done, len);
@@ -71,9 +72,46 @@ impl Backing {
             }
         }
         let done = pages
-            .read_from(&self.file, offset, len, false)
+            .read_from(&self.file, offset, len, Way::Cached)
             .map_err(|errno| Fault::Read { offset, errno })?;
         whole(offset, done, len)
+    }
+
+    /// Whether so many bytes from byte `offset` can be read past the page cache, and are.
+    fn reads_directly(&self, offset: u64, len: usize) -> bool {
+        self.direct.is_some_and(|align| {
+            offset.checked_rem(align) == Some(0) && (len as u64).checked_rem(align) == Some(0)
+        })
+    }
+
+    /// As [`Self::read_pages`], but the worker leaves rather than to wait for the page cache.
+    pub(crate) fn start_pages(
+        &self,
+        offset: u64,
+        pages: &mut Pages<'_>,
+        len: usize,
+        worker: &Worker<'_>,
+    ) -> Result<(), Fault> {
+        if self.reads_directly(offset, len) {
+            return Err(Fault::WouldWait);
+        }
+        match pages.read_from(&self.file, offset, len, Way::Start(worker)) {
+            Ok(done) if done == len => Ok(()),
+            _ => Err(Fault::WouldWait),
+        }
+    }
+
+    /// As [`ReadAt::read_exact_at`], but the worker leaves rather than to wait for the page cache.
+    pub(crate) fn start(
+        &self,
+        offset: u64,
+        buf: &mut [u8],
+        worker: &Worker<'_>,
+    ) -> Result<(), Fault> {
+        match self.file.read(offset, buf, Way::Start(worker)) {
+            Ok(done) if done == buf.len() => Ok(()),
+            _ => Err(Fault::WouldWait),
+        }
     }
 
     /// As [`Self::read_pages`], but only what the page cache has, and without waiting.
@@ -128,7 +166,7 @@ impl ReadAt for Backing {
     fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), Fault> {
         let done = self
             .file
-            .read(offset, buf)
+            .read(offset, buf, Way::Cached)
             .map_err(|errno| Fault::Read { offset, errno })?;
         whole(offset, done, buf.len())
     }

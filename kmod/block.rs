@@ -15,6 +15,7 @@ use crate::format::limits::MAX_BLOCK_SIZE;
 use crate::format::zfile::{self, Algorithm, Group, JumpTable, Run, ZFile};
 use crate::format::{self, ReadAt, Rule, Window};
 use crate::stats::Stats;
+use crate::sys::job::Worker;
 use crate::sys::pages::{Chunk, Pages};
 use crate::sys::trace::{self, Point};
 use core::ops::Range;
@@ -40,22 +41,26 @@ pub(crate) struct Decoding<'a> {
     /// Where layers that are opened keep decoded blocks.
     pub(crate) cache: Option<&'a Arc<BlockCache>>,
     /// How far the read may go.
-    pub(crate) effort: Effort,
+    pub(crate) effort: Effort<'a>,
     /// Place of the layer in the stack, 0 = bottom.
     pub(crate) layer: u8,
 }
 
 impl Decoding<'_> {
-    /// Has `read` read `len` bytes of the layer's file from byte `offset` on, and counts and traces that.
+    /// Has `read` read `len` bytes of the layer's file from byte `offset` on, and counts and traces that,
+    /// unless they are not there yet.
     pub(crate) fn fetch(
         &self,
         offset: u64,
         len: usize,
         read: impl FnOnce() -> Result<(), Fault>,
     ) -> Result<(), Fault> {
-        self.stats.backing_reads.inc();
         let start = Point::Fetch.start();
         let result = read();
+        if matches!(result, Err(Fault::WouldWait)) {
+            return result;
+        }
+        self.stats.backing_reads.inc();
         if let Some(start) = start {
             let error = result.as_ref().copied().map_err(Fault::errno);
             let device = self.stats.names().device();
@@ -66,14 +71,26 @@ impl Decoding<'_> {
 }
 
 /// What a read may do to get at its bytes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Effort {
+///
+/// [`Fault::WouldWait`] says that this is not enough, and that the read is to be done again with more;
+/// errors are found and counted with [`Effort::Full`] alone.
+#[derive(Clone, Copy)]
+pub(crate) enum Effort<'a> {
     /// Everything, on a worker.
     Full,
+    /// All that takes no waiting, on a worker. Reading what the page cache has not is started, and the
+    /// worker leaves, to be called again.
+    Start(&'a Worker<'a>),
     /// No waiting and little work, in the context of whoever submits: what the page cache has, as
-    /// long as decoding it is quick. [`Fault::WouldWait`] says that this is not enough, and that
-    /// the read is to be done again on a worker; errors are found and counted there.
+    /// long as decoding it is quick.
     Inline,
+}
+
+impl Effort<'_> {
+    /// Whether this is [`Effort::Inline`].
+    fn is_inline(self) -> bool {
+        matches!(self, Self::Inline)
+    }
 }
 
 /// A compressed layer's blocks and where they are stored.
@@ -293,7 +310,7 @@ impl Reader<'_> {
         let result = match bounce.get_mut(..len) {
             Some(dst) => self.load(block, buffers, &mut Chunk::from(dst)),
             // The memory for this effort is smaller than some blocks.
-            None if self.decoding.effort == Effort::Inline => Err(Fault::WouldWait),
+            None if self.decoding.effort.is_inline() => Err(Fault::WouldWait),
             None => Err(format::Error::new(Rule::ZFileReadBounds, block, len as u64).into()),
         };
         buffers.bounce = bounce;
@@ -302,7 +319,8 @@ impl Reader<'_> {
         buffers.decoded = Some(Decoded { layer, block, len });
         // Somebody may want another part. Where the submitter waits there is no time to find memory for
         // it.
-        if let (Some(cache), Effort::Full) = (&self.blocks.cache, self.decoding.effort) {
+        let cache = self.blocks.cache.as_ref();
+        if let Some(cache) = cache.filter(|_| !self.decoding.effort.is_inline()) {
             cache.insert(block, buffers.bounce.get(..len).unwrap_or_default());
         }
         Ok(())
@@ -316,8 +334,10 @@ impl Reader<'_> {
         buffers: &mut BlockBuffers,
         dst: &mut Chunk<'_>,
     ) -> Result<(), Fault> {
-        if self.decoding.effort == Effort::Inline {
-            return self.load_inline(block, buffers, dst);
+        match self.decoding.effort {
+            Effort::Inline => return self.load_inline(block, buffers, dst),
+            Effort::Start(_) => return self.load_once(block, buffers, dst),
+            Effort::Full => {}
         }
         let mut last = self.last;
         if let Err(fault) = self.attempt(block, last, buffers, dst) {
@@ -355,6 +375,16 @@ impl Reader<'_> {
             return Err(Fault::WouldWait);
         }
         buffers.inline_left = buffers.inline_left.saturating_sub(dst.len());
+        self.load_once(block, buffers, dst)
+    }
+
+    /// Decodes block `block` into `dst` if nothing is wrong with it.
+    fn load_once(
+        &self,
+        block: u64,
+        buffers: &mut BlockBuffers,
+        dst: &mut Chunk<'_>,
+    ) -> Result<(), Fault> {
         let stored = self.fetch(block, self.last, buffers)?;
         self.unpack(block, stored, dst)
             .map_err(|_| Fault::WouldWait)?;
@@ -429,7 +459,7 @@ impl Reader<'_> {
                 let run = match Run::new(&table, block, last, room) {
                     Some(run) => run,
                     // The memory for this effort is smaller than some blocks.
-                    None if self.decoding.effort == Effort::Inline => return Err(Fault::WouldWait),
+                    None if self.decoding.effort.is_inline() => return Err(Fault::WouldWait),
                     None => return Err(outside.into()),
                 };
                 let dst = buffers.fetch.get_mut(..run.len).ok_or(outside)?;
@@ -439,6 +469,12 @@ impl Reader<'_> {
                         let at = backing.offset().saturating_add(run.offset);
                         self.decoding
                             .fetch(at, run.len, || backing.read_exact_at(run.offset, dst))?;
+                    }
+                    Effort::Start(worker) => {
+                        let backing = &self.blocks.backing;
+                        let at = backing.offset().saturating_add(run.offset);
+                        self.decoding
+                            .fetch(at, run.len, || backing.inner().start(at, dst, worker))?;
                     }
                     Effort::Inline => self.blocks.backing.inner().read_cached(
                         self.blocks.backing.offset().saturating_add(run.offset),

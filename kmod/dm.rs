@@ -29,6 +29,7 @@ mod sys {
     mod charge;
     pub(crate) mod codec;
     pub(crate) mod crc;
+    mod crew;
     pub(crate) mod dm;
     pub(crate) mod file;
     mod generated;

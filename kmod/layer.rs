@@ -168,8 +168,12 @@ fn read_plain(
     let at = backing.offset().saturating_add(offset);
     let file = backing.inner();
 
-    if decoding.effort == Effort::Inline {
-        return file.read_pages_cached(at, pages, len);
+    match decoding.effort {
+        Effort::Inline => return file.read_pages_cached(at, pages, len),
+        Effort::Start(worker) => {
+            return decoding.fetch(at, len, || file.start_pages(at, pages, len, worker));
+        }
+        Effort::Full => {}
     }
     if decoding
         .fetch(at, len, || file.read_pages(at, &mut pages.again(), len))

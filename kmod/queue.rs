@@ -4,7 +4,7 @@
 
 use crate::pool::Pools;
 use crate::stack::Stack;
-use crate::sys::job::Verdict;
+use crate::sys::job::{Verdict, Worker};
 use crate::sys::mq::{Completion, Operations, Request};
 use crate::sys::pages::{Part, Parts};
 use crate::transfer::{Progress, Transfer};
@@ -39,8 +39,13 @@ impl Operations for Queue {
         Ok(self.transfer.begin(rq.data(), all))
     }
 
-    fn serve(&self, rq: &Request<'_, Self>, parts: &Parts<'_, Request<'_, Self>>) {
-        self.transfer.serve(rq.data(), parts);
+    fn serve(
+        &self,
+        rq: &Request<'_, Self>,
+        parts: &Parts<'_, Request<'_, Self>>,
+        worker: &Worker<'_>,
+    ) {
+        self.transfer.serve(rq.data(), parts, worker);
     }
 
     fn complete(&self, rq: Completion<'_, Self>) {

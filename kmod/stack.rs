@@ -229,7 +229,7 @@ impl Stack {
         start: u64,
         pages: &mut Pages<'_>,
         buffers: &mut BlockBuffers,
-        effort: Effort,
+        effort: Effort<'_>,
     ) -> Result<(), LayerFault> {
         let decoding = Decoding {
             codecs: &self.codecs,

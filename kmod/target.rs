@@ -18,7 +18,7 @@ use crate::pool::Pools;
 use crate::stack::{Options, Stack};
 use crate::stats::Stats;
 use crate::sys::dm::{Answer, Bio, Refusal, Table, Target};
-use crate::sys::job::Verdict;
+use crate::sys::job::{Verdict, Worker};
 use crate::sys::pages::{Part, Parts};
 use crate::sys::shrinker::Shrinker;
 use crate::transfer::{Progress, Transfer, OPTIMAL_BYTES};
@@ -195,8 +195,8 @@ impl<K: Kind> Target for StackTarget<K> {
         Ok(self.transfer.begin(bio.data(), all))
     }
 
-    fn serve(&self, bio: &Bio<'_, Self>, parts: &Parts<'_, Bio<'_, Self>>) {
-        self.transfer.serve(bio.data(), parts);
+    fn serve(&self, bio: &Bio<'_, Self>, parts: &Parts<'_, Bio<'_, Self>>, worker: &Worker<'_>) {
+        self.transfer.serve(bio.data(), parts, worker);
     }
 
     fn complete(&self, bio: &Bio<'_, Self>) -> Result {

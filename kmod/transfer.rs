@@ -10,7 +10,7 @@ use crate::block::Effort;
 use crate::error::LayerFault;
 use crate::pool::{Pool, Pools, Scratch};
 use crate::stack::Stack;
-use crate::sys::job::Verdict;
+use crate::sys::job::{Verdict, Worker};
 use crate::sys::log;
 use crate::sys::pages::{Memory, Part, Parts};
 use crate::sys::trace::{self, Point, Start};
@@ -92,8 +92,33 @@ impl Transfer {
         Verdict::Workers(u32::try_from(len.div_ceil(PART_BYTES)).unwrap_or(u32::MAX))
     }
 
-    /// Serves parts of an I/O until none is left to take.
-    pub(crate) fn serve(&self, progress: &Progress, parts: &Parts<'_, impl Memory>) {
+    /// Serves parts of an I/O until none is left to take, unless the worker leaves before that.
+    pub(crate) fn serve(
+        &self,
+        progress: &Progress,
+        parts: &Parts<'_, impl Memory>,
+        worker: &Worker<'_>,
+    ) {
+        if worker.may_leave() {
+            // All that is left: an I/O of one worker is short.
+            let Some(mut part) = parts.take(|rest| rest.end) else {
+                return;
+            };
+            let effort = Effort::Start(worker);
+            let done = self
+                .pool
+                .with(|scratch| self.fill(&mut part, scratch, effort).is_ok());
+            if done {
+                return;
+            }
+            if !parts.put_back(part) {
+                progress.failed.xchg(true, Full);
+            }
+            if worker.has_left() {
+                return;
+            }
+        }
+        worker.will_wait();
         while let Some(part) = parts.take(|rest| self.stack.part_end(&rest, PART_BYTES)) {
             if self.read(part).is_err() {
                 progress.failed.xchg(true, Full);
@@ -112,15 +137,23 @@ impl Transfer {
 
     /// Fills a part with what needs no waiting; false if that is not all.
     fn read_inline(&self, mut part: Part<'_, impl Memory>) -> bool {
-        let served = self.pool.with_inline(|scratch| {
-            while !part.is_done() {
-                if self.step(&mut part, scratch, Effort::Inline).is_err() {
-                    return false;
-                }
-            }
-            true
-        });
+        let served = self
+            .pool
+            .with_inline(|scratch| self.fill(&mut part, scratch, Effort::Inline).is_ok());
         served.unwrap_or(false)
+    }
+
+    /// Fills a part with an effort that may not be enough; what is filled then is not in it any more.
+    fn fill(
+        &self,
+        part: &mut Part<'_, impl Memory>,
+        scratch: &mut Scratch,
+        effort: Effort<'_>,
+    ) -> Result<(), LayerFault> {
+        while !part.is_done() {
+            self.step(part, scratch, effort)?;
+        }
+        Ok(())
     }
 
     /// Fills a part.
@@ -163,7 +196,7 @@ impl Transfer {
         &self,
         part: &mut Part<'_, impl Memory>,
         scratch: &mut Scratch,
-        effort: Effort,
+        effort: Effort<'_>,
     ) -> Result<(), LayerFault> {
         let Scratch { segments, buffers } = scratch;
         let start = part.range().start;

@@ -36,6 +36,7 @@ mod sys {
     pub(crate) mod codec;
     pub(crate) mod configfs;
     pub(crate) mod crc;
+    mod crew;
     pub(crate) mod debugfs;
     pub(crate) mod file;
     pub(crate) mod gen_disk;

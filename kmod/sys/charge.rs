@@ -38,6 +38,13 @@ impl Charge {
     }
 }
 
+impl Charge {
+    /// Whether a group other than the root is charged.
+    pub(super) fn is_others(&self) -> bool {
+        self.charge.has_io
+    }
+}
+
 impl Drop for Charge {
     fn drop(&mut self) {
         // SAFETY: Begun by this task, by the type invariant.

@@ -13,11 +13,11 @@ pub(crate) use table::Table;
 use bio::{per_bio, BioJob, PerBio};
 use table::Devices;
 
+use super::crew::Crew;
 use super::generated;
-use super::job::{Job, Verdict};
+use super::job::{Job, Verdict, Worker};
 use super::pages::{Part, Parts};
 use super::this_module::Door;
-use super::workqueue::WorkQueue;
 use core::ptr::NonNull;
 use kernel::bindings;
 use kernel::error::to_result;
@@ -55,8 +55,9 @@ pub(crate) trait Target: Sized + Send + Sync + 'static {
     /// Must not sleep. An error ends the bio.
     fn map(&self, bio: &Bio<'_, Self>, all: Part<'_, Bio<'_, Self>>) -> Result<Verdict>;
 
-    /// Serves parts of the bio, on a worker. May sleep; allocations do not start I/O.
-    fn serve(&self, bio: &Bio<'_, Self>, parts: &Parts<'_, Bio<'_, Self>>);
+    /// Serves parts of the bio, on a worker, or leaves to be called again. May sleep; allocations do not
+    /// start I/O.
+    fn serve(&self, bio: &Bio<'_, Self>, parts: &Parts<'_, Bio<'_, Self>>, worker: &Worker<'_>);
 
     /// The bio's result, asked for on the last worker to be done with it.
     fn complete(&self, bio: &Bio<'_, Self>) -> Result;
@@ -127,9 +128,9 @@ impl core::fmt::Write for Answer<'_> {
 }
 
 /// A target and what it needs to run: `dm_target.private`.
-struct Private<T> {
+struct Private<T: Target> {
     // Dropped in this order: work ends, then the target, then its devices.
-    workers: WorkQueue,
+    crew: KBox<Crew<BioJob<T>>>,
     target: T,
     /// The words of the table line.
     words: KVec<KVec<u8>>,
@@ -236,7 +237,7 @@ impl<T: Target> Registration<T> {
             kept.push(copy, GFP_KERNEL).map_err(Error::from)?;
         }
         let private = Private {
-            workers: WorkQueue::new(T::NAME)?,
+            crew: Crew::new(T::NAME)?,
             target,
             words: kept,
             devices,
@@ -297,7 +298,7 @@ impl<T: Target> Registration<T> {
                 // SAFETY: Initialised above, the part is gone, and the bio not touched afterwards.
                 unsafe {
                     generated::vbd_bio_own(bio.as_ptr());
-                    Job::<BioJob<T>>::start(bio, range, workers, &private.workers);
+                    Job::<BioJob<T>>::start(bio, range, workers, &private.crew);
                 }
                 SUBMITTED
             }
@@ -408,7 +409,7 @@ impl<T: Target> Drop for Registration<T> {
     }
 }
 
-impl<T> Private<T> {
+impl<T: Target> Private<T> {
     /// The table line, with devices as device-mapper names them.
     fn table(&self, out: &mut Answer<'_>) -> fmt::Result {
         use core::fmt::Write;

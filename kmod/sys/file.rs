@@ -5,6 +5,7 @@
 //! Mainline's `kernel::fs::File` can neither open nor read. C header: `include/linux/fs.h`.
 
 use super::generated;
+use super::job::Worker;
 use core::ptr::NonNull;
 use kernel::bindings;
 use kernel::error::to_result;
@@ -43,6 +44,18 @@ impl fmt::Display for Identity {
 /// Bits of a device number that are its minor: `MINORBITS`.
 const MINOR_BITS: u32 = 20;
 
+/// How a file is read.
+#[derive(Clone, Copy)]
+pub(crate) enum Way<'a> {
+    /// Through the page cache. May sleep.
+    Cached,
+    /// Past the page cache. May sleep.
+    Direct,
+    /// Through the page cache, as far as it has the bytes; else reading them is started, and the worker
+    /// leaves, to be called again.
+    Start(&'a Worker<'a>),
+}
+
 /// An open file.
 ///
 /// # Invariants
@@ -72,8 +85,8 @@ impl File {
 
     /// Reads from byte `offset` into `buf`; returns the bytes read, fewer only at the end.
     ///
-    /// May sleep. As every read, it raises fanotify's pre-content events.
-    pub(crate) fn read(&self, offset: u64, buf: &mut [u8]) -> Result<usize> {
+    /// As every read, it raises fanotify's pre-content events.
+    pub(crate) fn read(&self, offset: u64, buf: &mut [u8], way: Way<'_>) -> Result<usize> {
         let mut done = 0;
         while done < buf.len() {
             let rest = buf.get_mut(done..).unwrap_or_default();
@@ -85,7 +98,7 @@ impl File {
             // SAFETY: The memory is borrowed exclusively, and longer than the iterator lives.
             let len = unsafe {
                 bindings::iov_iter_kvec(&mut iter, bindings::ITER_DEST, &memory, 1, rest.len());
-                self.read_iter(&mut iter, offset.saturating_add(done as u64), false)
+                self.read_iter(&mut iter, offset.saturating_add(done as u64), way)
             }?;
             match len {
                 0 => break,
@@ -114,10 +127,10 @@ impl File {
         unsafe { self.copy_cached(offset, buf.as_mut_ptr(), buf.len()) }
     }
 
-    /// One read from byte `offset` into `iter`, past the page cache if `direct` says so; returns the
-    /// bytes read. May sleep.
+    /// One read from byte `offset` into `iter`; returns the bytes read.
     ///
-    /// `EINVAL` if place or memory do not fit a direct read.
+    /// `EINVAL` if place or memory do not fit a direct read; `EAGAIN` if the worker has left, or would have
+    /// to wait in another way.
     ///
     /// # Safety
     ///
@@ -126,13 +139,25 @@ impl File {
         &self,
         iter: &mut bindings::iov_iter,
         offset: u64,
-        direct: bool,
+        way: Way<'_>,
     ) -> Result<usize> {
         let position = position(offset, 0)?;
+        let direct = match way {
+            Way::Start(worker) => {
+                return worker.leave(|wait| {
+                    // SAFETY: As below; the worker lends what is woken, and will not touch it after this
+                    // has said so.
+                    unsafe {
+                        generated::vbd_read_start(self.0.as_ptr(), position, iter, wait.as_ptr())
+                    }
+                });
+            }
+            Way::Direct => true,
+            Way::Cached => false,
+        };
         // SAFETY: The file is open by the type invariant; the iterator by this function's
         // requirements.
-        let len = unsafe { generated::vbd_read(self.0.as_ptr(), position, iter, direct) };
-        usize::try_from(len).map_err(|_| Error::from_errno(len as i32))
+        length(unsafe { generated::vbd_read(self.0.as_ptr(), position, iter, direct) })
     }
 
     /// What places and lengths of reads past the page cache must be multiples of, in bytes; [`None`]
@@ -197,4 +222,9 @@ fn position(offset: u64, done: usize) -> Result<bindings::loff_t> {
         .checked_add(done as u64)
         .and_then(|at| bindings::loff_t::try_from(at).ok())
         .ok_or(EINVAL)
+}
+
+/// Splits what a read returns into a length and an error.
+pub(super) fn length(len: isize) -> Result<usize> {
+    usize::try_from(len).map_err(|_| Error::from_errno(len as i32))
 }

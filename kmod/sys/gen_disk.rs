@@ -5,10 +5,10 @@
 //! Mainline's `kernel::block::mq::gen_disk` has no read-only flag and no limits, and does not pin
 //! the module while the disk is open. C header: `include/linux/blkdev.h`.
 
+use super::crew::Crew;
 use super::generated;
 use super::mq::{Operations, QueueData, TagSet};
 use super::pages::SEGMENTS;
-use super::workqueue::WorkQueue;
 use core::fmt::Write;
 use core::ptr::NonNull;
 use kernel::bindings;
@@ -63,11 +63,11 @@ unsafe impl<T: Operations> Sync for NewDisk<T> {}
 impl<T: Operations> NewDisk<T> {
     /// Makes disk `name`.
     pub(crate) fn new(name: &CStr, limits: &Limits, tags: TagSet<T>, driver: T) -> Result<Self> {
-        let workers = WorkQueue::new(name)?;
+        let crew = Crew::new(name)?;
         let queue = KBox::new(
             QueueData {
                 driver,
-                workers,
+                crew,
                 retired: Atomic::new(false),
             },
             GFP_KERNEL,

@@ -10,10 +10,10 @@
 //! calls [`Operations::complete`] with the one [`Completion`] there is, and whatever becomes of that,
 //! the request ends.
 
+use super::crew::Crew;
 use super::generated;
-use super::job::{status, Job, Owner, Verdict};
+use super::job::{status, Job, Owner, Verdict, Worker};
 use super::pages::{span, Memory, Pages, Part, Parts, SegmentList};
-use super::workqueue::WorkQueue;
 use core::marker::PhantomData;
 use core::ops::{Deref, Range};
 use core::ptr::NonNull;
@@ -37,17 +37,23 @@ pub(crate) trait Operations: Sized + Send + Sync + 'static {
     fn queue_rq(&self, rq: &Request<'_, Self>, all: Part<'_, Request<'_, Self>>)
         -> Result<Verdict>;
 
-    /// Serves parts of the request, on a worker. May sleep; allocations do not start I/O.
-    fn serve(&self, rq: &Request<'_, Self>, parts: &Parts<'_, Request<'_, Self>>);
+    /// Serves parts of the request, on a worker, or leaves to be called again. May sleep; allocations do
+    /// not start I/O.
+    fn serve(
+        &self,
+        rq: &Request<'_, Self>,
+        parts: &Parts<'_, Request<'_, Self>>,
+        worker: &Worker<'_>,
+    );
 
     /// Ends the request, on the last worker to be done with it.
     fn complete(&self, rq: Completion<'_, Self>);
 }
 
 /// What a queue needs: the driver and its workers. The queue's `queuedata`.
-pub(super) struct QueueData<T> {
+pub(super) struct QueueData<T: Operations> {
     // Dropped in this order: workers have returned before the driver goes.
-    pub(super) workers: WorkQueue,
+    pub(super) crew: KBox<Crew<RequestJob<T>>>,
     pub(super) driver: T,
     /// Whether the disk refuses to be opened.
     pub(super) retired: Atomic<bool>,
@@ -208,7 +214,7 @@ impl<T: Operations> Drop for Completion<'_, T> {
 }
 
 /// A request as the owner of a job.
-struct RequestJob<T>(PhantomData<T>);
+pub(super) struct RequestJob<T>(PhantomData<T>);
 
 // SAFETY: blk-mq allocates the memory behind each request (`cmd_size`), for as long as the tag set.
 unsafe impl<T: Operations> Owner for RequestJob<T> {
@@ -230,7 +236,7 @@ unsafe impl<T: Operations> Owner for RequestJob<T> {
         }
     }
 
-    unsafe fn serve(rq: NonNull<bindings::request>) {
+    unsafe fn serve(rq: NonNull<bindings::request>, worker: &Worker<'_>) {
         // SAFETY: A live request of a queue with operations `T`.
         let queue = unsafe { queue_data::<T>(rq) };
         // SAFETY: Not ended while this worker is at it. The cursor was reset when the job was started;
@@ -238,7 +244,9 @@ unsafe impl<T: Operations> Owner for RequestJob<T> {
         unsafe {
             let request = Request::new(rq);
             let cursor = Job::<Self>::cursor(rq);
-            queue.driver.serve(&request, &Parts::new(&request, cursor));
+            queue
+                .driver
+                .serve(&request, &Parts::new(&request, cursor), worker);
         }
     }
 
@@ -257,7 +265,7 @@ unsafe impl<T: Operations> Owner for RequestJob<T> {
 /// # Safety
 ///
 /// `rq` is a live request of a queue whose `queuedata` is a `QueueData<T>`.
-unsafe fn queue_data<'a, T>(rq: NonNull<bindings::request>) -> &'a QueueData<T> {
+unsafe fn queue_data<'a, T: Operations>(rq: NonNull<bindings::request>) -> &'a QueueData<T> {
     // SAFETY: By this function's requirements. The data outlives all requests of the queue.
     unsafe { &*(*(*rq.as_ptr()).q).queuedata.cast::<QueueData<T>>() }
 }
@@ -338,7 +346,7 @@ impl<T: Operations> TagSet<T> {
             // SAFETY: Initialised by `init_request`; a request that blk-mq hands out is not under way, and
             // the part above is gone.
             Ok(Verdict::Workers(workers)) => unsafe {
-                Job::<RequestJob<T>>::start(rq, range, workers, &queue.workers);
+                Job::<RequestJob<T>>::start(rq, range, workers, &queue.crew);
             },
             // Returning an error would say that the request was not started; it is ended instead.
             // SAFETY: Started above and given to nobody.

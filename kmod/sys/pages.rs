@@ -8,7 +8,7 @@
 //!
 //! C headers: `include/linux/bvec.h`, `include/linux/uio.h`.
 
-use super::file::File;
+use super::file::{File, Way};
 use super::generated;
 use core::marker::PhantomData;
 use core::ops::Range;
@@ -211,6 +211,14 @@ impl<'a, M: Memory> Parts<'a, M> {
         }
         None
     }
+
+    /// Gives back what is left of the part that was taken last from here; false if another one was taken
+    /// since.
+    pub(crate) fn put_back(&self, part: Part<'a, M>) -> bool {
+        let Range { start, end } = part.range;
+        // Only a part of these has these bytes, and the cursor says that nobody has those that follow.
+        core::ptr::eq(part.io, self.io) && self.cursor.next.cmpxchg(end, start, Relaxed).is_ok()
+    }
 }
 
 /// Where `part` of an I/O on `whole` begins, counted from the I/O's begin, and how long it is; what
@@ -361,8 +369,7 @@ impl Pages<'_> {
         }
     }
 
-    /// Reads `len` bytes of `file` from byte `offset` straight into the pages and moves on, past the
-    /// page cache if `direct` says so.
+    /// Reads `len` bytes of `file` from byte `offset` straight into the pages and moves on.
     ///
     /// Returns the bytes read: fewer only at the end of the file.
     pub(crate) fn read_from(
@@ -370,12 +377,12 @@ impl Pages<'_> {
         file: &File,
         offset: u64,
         len: usize,
-        direct: bool,
+        way: Way<'_>,
     ) -> Result<usize> {
         let len = len.min(self.len);
         let mut done = 0;
         while done < len {
-            let here = self.read_once(file, offset + done as u64, len - done, direct)?;
+            let here = self.read_once(file, offset + done as u64, len - done, way)?;
             if here == 0 {
                 break;
             }
@@ -385,7 +392,7 @@ impl Pages<'_> {
         Ok(done)
     }
 
-    fn read_once(&mut self, file: &File, offset: u64, len: usize, direct: bool) -> Result<usize> {
+    fn read_once(&mut self, file: &File, offset: u64, len: usize, way: Way<'_>) -> Result<usize> {
         let mut iter = bindings::iov_iter::default();
         // SAFETY: The segments are live by the type invariant and hold `skip + len` bytes; they
         // outlive the iterator. `Segment` is transparent over `bio_vec`.
@@ -400,6 +407,6 @@ impl Pages<'_> {
             bindings::iov_iter_advance(&mut iter, self.skip);
         }
         // SAFETY: The iterator was set up above over memory that may be written.
-        unsafe { file.read_iter(&mut iter, offset, direct) }
+        unsafe { file.read_iter(&mut iter, offset, way) }
     }
 }

@@ -32,6 +32,29 @@ void vbd_init_work(struct work_struct *work, void (*func)(struct work_struct *))
 	INIT_WORK(work, func);
 }
 
+void vbd_init_lock(spinlock_t *lock)
+{
+	spin_lock_init(lock);
+}
+
+unsigned long vbd_lock(spinlock_t *lock)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(lock, flags);
+	return flags;
+}
+
+void vbd_unlock(spinlock_t *lock, unsigned long flags)
+{
+	spin_unlock_irqrestore(lock, flags);
+}
+
+unsigned int vbd_online_cpus(void)
+{
+	return num_online_cpus();
+}
+
 unsigned int vbd_noio_save(void)
 {
 	return memalloc_noio_save();
@@ -126,19 +149,63 @@ bool vbd_file_can_direct(const struct file *file)
 	return file->f_mode & FMODE_CAN_ODIRECT;
 }
 
-ssize_t vbd_read(struct file *file, loff_t pos, struct iov_iter *iter, bool direct)
+static ssize_t vbd_read_flags(struct file *file, loff_t pos, struct iov_iter *iter, int flags,
+			      struct wait_page_queue *wait)
 {
 	const struct cred *cred = override_creds(file->f_cred);
 	struct kiocb kiocb = {
 		.ki_filp = file,
 		.ki_pos = pos,
-		.ki_flags = direct ? IOCB_DIRECT : 0,
+		.ki_flags = flags,
 		.ki_ioprio = get_current_ioprio(),
+		.ki_waitq = wait,
 	};
 	ssize_t len = vfs_iocb_iter_read(file, &kiocb, iter);
 
 	revert_creds(cred);
 	return len;
+}
+
+ssize_t vbd_read(struct file *file, loff_t pos, struct iov_iter *iter, bool direct)
+{
+	return vbd_read_flags(file, pos, iter, direct ? IOCB_DIRECT : 0, NULL);
+}
+
+static int vbd_page_woken(struct wait_queue_entry *entry, unsigned int mode, int flags, void *key)
+{
+	struct wait_page_queue *wait = container_of(entry, struct wait_page_queue, wait);
+	void (*woken)(struct wait_page_queue *wait) = entry->private;
+
+	if (!wake_page_match(wait, key))
+		return 0;
+	/* Off the page's list before anybody learns of it: @wait may be used again at once. */
+	list_del_init(&entry->entry);
+	woken(wait);
+	return 1;
+}
+
+void vbd_init_page_wait(struct wait_page_queue *wait,
+			void (*woken)(struct wait_page_queue *wait))
+{
+	wait->wait.func = vbd_page_woken;
+	wait->wait.private = woken;
+	wait->wait.flags = 0;
+	INIT_LIST_HEAD(&wait->wait.entry);
+}
+
+/* Whether someone wants to be asked before @file is read: he may have what the cache shows as a hole. */
+static bool vbd_watched(const struct file *file)
+{
+	return FMODE_FSNOTIFY_HSM(file->f_mode) || FMODE_FSNOTIFY_ACCESS_PERM(file->f_mode);
+}
+
+ssize_t vbd_read_start(struct file *file, loff_t pos, struct iov_iter *iter,
+		       struct wait_page_queue *wait)
+{
+	/* His answer would have to be waited for. */
+	if (!(file->f_op->fop_flags & FOP_BUFFER_RASYNC) || vbd_watched(file))
+		return -EAGAIN;
+	return vbd_read_flags(file, pos, iter, IOCB_WAITQ, wait);
 }
 
 void vbd_forget(struct file *file, loff_t pos, loff_t len)
@@ -156,8 +223,7 @@ void vbd_forget(struct file *file, loff_t pos, loff_t len)
 
 bool vbd_copy_cached(struct file *file, loff_t pos, void *to, size_t len)
 {
-	/* Someone wants to be asked before a read: he may have the bytes that the cache shows as a hole. */
-	if (FMODE_FSNOTIFY_HSM(file->f_mode) || FMODE_FSNOTIFY_ACCESS_PERM(file->f_mode))
+	if (vbd_watched(file))
 		return false;
 	while (len) {
 		struct folio *folio = filemap_get_folio(file->f_mapping, pos >> PAGE_SHIFT);

@@ -5,6 +5,7 @@
 #ifndef VBD_SHIM_H
 #define VBD_SHIM_H
 
+#include <linux/spinlock_types.h>
 #include <linux/types.h>
 #include <linux/workqueue.h>
 
@@ -16,9 +17,18 @@ struct gendisk;
 struct iov_iter;
 struct mem_cgroup;
 struct request;
+struct wait_page_queue;
 
 /* INIT_WORK(); all work items of the module share one lockdep class. */
 void vbd_init_work(struct work_struct *work, void (*func)(struct work_struct *));
+
+/* A spinlock that is also taken where interrupts are off. */
+void vbd_init_lock(spinlock_t *lock);
+unsigned long vbd_lock(spinlock_t *lock);
+void vbd_unlock(spinlock_t *lock, unsigned long flags);
+
+/* num_online_cpus(). */
+unsigned int vbd_online_cpus(void);
 
 /* memalloc_noio_save() and memalloc_noio_restore(). */
 unsigned int vbd_noio_save(void);
@@ -71,6 +81,21 @@ bool vbd_file_can_direct(const struct file *file);
  * own flags may be another process's, who can change them at any time.
  */
 ssize_t vbd_read(struct file *file, loff_t pos, struct iov_iter *iter, bool direct);
+
+/*
+ * Prepares @wait for vbd_read_start(); @woken will be called with it, at most once for each of those, in
+ * any context and with a lock held that all waiters for pages share.
+ */
+void vbd_init_page_wait(struct wait_page_queue *wait,
+			void (*woken)(struct wait_page_queue *wait));
+
+/*
+ * vbd_read() through the page cache that starts reading what is missing there, and does not wait for it.
+ * -EIOCBQUEUED says that @wait will be woken when a page is there, and is not to be touched before that;
+ * after any other answer it will not be woken, and -EAGAIN says that only vbd_read() will do.
+ */
+ssize_t vbd_read_start(struct file *file, loff_t pos, struct iov_iter *iter,
+		       struct wait_page_queue *wait);
 
 /*
  * Drops the clean folios of the page cache that hold any of the bytes @pos .. @pos + @len of @file, at

@@ -6,7 +6,7 @@
 
 use super::{Private, Target};
 use crate::sys::generated;
-use crate::sys::job::{status, Job, Owner};
+use crate::sys::job::{status, Job, Owner, Worker};
 use crate::sys::pages::{span, Memory, Pages, Parts, SegmentList};
 use core::marker::PhantomData;
 use core::ops::Range;
@@ -116,7 +116,7 @@ unsafe impl<T: Target> Owner for BioJob<T> {
         })
     }
 
-    unsafe fn serve(bio: NonNull<bindings::bio>) {
+    unsafe fn serve(bio: NonNull<bindings::bio>, worker: &Worker<'_>) {
         // SAFETY: Initialised by `map`; the target outlives its bios.
         let private = unsafe { &*(*per_bio::<T>(bio)).private };
         // SAFETY: Not ended while this worker is at it. The cursor was reset when the job was started;
@@ -124,7 +124,9 @@ unsafe impl<T: Target> Owner for BioJob<T> {
         unsafe {
             let cursor = Job::<Self>::cursor(bio);
             let bio = Bio::new(bio);
-            private.target.serve(&bio, &Parts::new(&bio, cursor));
+            private
+                .target
+                .serve(&bio, &Parts::new(&bio, cursor), worker);
         }
     }
 

@@ -9,17 +9,22 @@ use super::support::damage::{Image, BLOCK};
 use super::support::device::{Faults, Module, DEVICE};
 use super::support::dir::Dir;
 use super::support::scratch::Scratch;
+use super::support::storage::{whole, Volume};
+use super::support::tool::Loop;
 use super::support::{content, layers, read};
 use crate::case::Case;
 use rustix::fs::{fcntl_getfl, fcntl_setfl, OFlags};
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
+use std::thread;
+use std::time::{Duration, Instant};
 use vbd_tests_host::rng::Rng;
 
 pub(crate) const CASES: &[Case] = super::cases![
     flags_of_a_descriptor_change_nothing,
     a_bad_block_costs_no_other_processor,
     a_page_that_is_mapped_is_read_again,
+    no_worker_waits_for_pages,
 ];
 
 /// Whoever gave the driver a descriptor can change its flags at any time.
@@ -160,5 +165,49 @@ fn a_page_that_is_mapped_is_read_again() {
     let again = watched::bytes_read(&layer) - before;
     assert!(again >= 512, "{again} bytes were read from the storage");
     drop((file, map));
+    module.unload();
+}
+
+/// Threads of the kernel's workqueues that wait and cannot be woken.
+fn waiting_workers() -> Vec<String> {
+    let entries = fs::read_dir("/proc").expect("/proc").flatten();
+    let stats = entries.filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok());
+    let workers = stats.filter(|stat| stat.contains("(kworker/"));
+    workers.filter(|stat| stat.contains(") D ")).collect()
+}
+
+/// Storage that takes its time keeps readers waiting, and no worker for each of them.
+fn no_worker_waits_for_pages() {
+    const READERS: usize = 32;
+    let scratch = Scratch::new();
+    let disk = Rng(314).noise(READERS << 16);
+    let layer = layers::create(&scratch, "layer", &disk, &["--format=plain"]);
+    let lower = Loop::new(&layer);
+    let slow = Volume::new("case-slow", &whole(&lower.path(), "linear", ""));
+    let module = Module::stack(&[slow.path()], "");
+    read::drop_caches();
+    assert!(crate::modules::probe(&["dm-delay"]), "modprobe dm-delay");
+    slow.change(&whole(&lower.path(), "delay", "8000"));
+    let before = module.stat("queued");
+    thread::scope(|scope| {
+        for number in 0..READERS {
+            let disk = &disk;
+            scope.spawn(move || {
+                let file = read::direct(DEVICE);
+                read::check(&file, disk, (number << 16) as u64, BLOCK);
+            });
+        }
+        let end = Instant::now() + Duration::from_secs(30);
+        while module.stat("queued") - before < READERS as u64 && Instant::now() < end {
+            thread::sleep(Duration::from_millis(10));
+        }
+        thread::sleep(Duration::from_secs(1));
+        let waiting = waiting_workers();
+        assert_eq!(module.stat("queued") - before, READERS as u64, "readers");
+        assert!(waiting.len() <= 2, "{waiting:#?}");
+    });
+    slow.change(&whole(&lower.path(), "linear", ""));
+    read::check_all(DEVICE, &disk);
+    assert_eq!(module.faults(), Faults::default());
     module.unload();
 }
