@@ -6,6 +6,7 @@
 //! boot of the stock kernel serves each suite. Suites that Debian does not package are fetched at a
 //! pinned commit; where that cannot be done, one line says so.
 
+mod cgroups;
 mod checkers;
 mod file_systems;
 mod fio;
@@ -55,6 +56,7 @@ const SUITES: &[(&str, Kind)] = &[
     ("stacks", Kind::Packaged(stacks::run)),
     ("schedulers", Kind::Packaged(schedulers::run)),
     ("suspend", Kind::Packaged(suspend::run)),
+    ("cgroups", Kind::Packaged(cgroups::run)),
     ("blktests", Kind::Source(sources::BLKTESTS)),
     ("xfstests", Kind::Source(sources::XFSTESTS)),
 ];
