@@ -72,8 +72,7 @@ impl Decoding<'_> {
 
 /// What a read may do to get at its bytes.
 ///
-/// [`Fault::WouldWait`] says that this is not enough, and that the read is to be done again with more;
-/// errors are found and counted with [`Effort::Full`] alone.
+/// [`Fault::WouldWait`] says that this is not enough, and that the read is to be done again with more.
 #[derive(Clone, Copy)]
 pub(crate) enum Effort<'a> {
     /// Everything, on a worker.
@@ -82,7 +81,7 @@ pub(crate) enum Effort<'a> {
     /// worker leaves, to be called again.
     Start(&'a Worker<'a>),
     /// No waiting and little work, in the context of whoever submits: what the page cache has, as
-    /// long as decoding it is quick.
+    /// long as decoding it is quick. Errors are found and counted on a worker.
     Inline,
 }
 
@@ -334,24 +333,34 @@ impl Reader<'_> {
         buffers: &mut BlockBuffers,
         dst: &mut Chunk<'_>,
     ) -> Result<(), Fault> {
-        match self.decoding.effort {
-            Effort::Inline => return self.load_inline(block, buffers, dst),
-            Effort::Start(_) => return self.load_once(block, buffers, dst),
-            Effort::Full => {}
+        if self.decoding.effort.is_inline() {
+            return self.load_inline(block, buffers, dst);
         }
-        let mut last = self.last;
-        if let Err(fault) = self.attempt(block, last, buffers, dst) {
+        if let Err(fault) = self.attempt(block, self.last, buffers, dst) {
+            if matches!(fault, Fault::WouldWait) {
+                return Err(fault);
+            }
             // Once more from the storage, this block alone, in case the page cache holds the error
             // or a neighbour is what cannot be read.
             self.decoding.stats.rereads.inc();
             buffers.fetched = None;
-            last = block;
             let stored = self.blocks.table().stored(block).ok_or(fault)?;
             self.blocks.backing.inner().forget(
                 self.blocks.backing.offset().saturating_add(stored.offset),
                 stored.len,
             );
-            self.attempt(block, last, buffers, dst)?;
+            if let Effort::Start(worker) = self.decoding.effort {
+                worker.will_wait();
+            }
+            let again = Reader {
+                blocks: self.blocks,
+                decoding: Decoding {
+                    effort: Effort::Full,
+                    ..self.decoding
+                },
+                last: block,
+            };
+            again.attempt(block, block, buffers, dst)?;
         }
         Ok(())
     }
@@ -375,16 +384,6 @@ impl Reader<'_> {
             return Err(Fault::WouldWait);
         }
         buffers.inline_left = buffers.inline_left.saturating_sub(dst.len());
-        self.load_once(block, buffers, dst)
-    }
-
-    /// Decodes block `block` into `dst` if nothing is wrong with it.
-    fn load_once(
-        &self,
-        block: u64,
-        buffers: &mut BlockBuffers,
-        dst: &mut Chunk<'_>,
-    ) -> Result<(), Fault> {
         let stored = self.fetch(block, self.last, buffers)?;
         self.unpack(block, stored, dst)
             .map_err(|_| Fault::WouldWait)?;

@@ -7,7 +7,7 @@
 //! a large one is decoded by several CPUs.
 
 use crate::block::Effort;
-use crate::error::LayerFault;
+use crate::error::{Fault, LayerFault};
 use crate::pool::{Pool, Pools, Scratch};
 use crate::stack::Stack;
 use crate::sys::job::{Verdict, Worker};
@@ -105,11 +105,17 @@ impl Transfer {
                 return;
             };
             let effort = Effort::Start(worker);
-            let done = self
+            match self
                 .pool
-                .with(|scratch| self.fill(&mut part, scratch, effort).is_ok());
-            if done {
-                return;
+                .with(|scratch| self.fill(&mut part, scratch, effort))
+            {
+                Ok(()) => return,
+                Err(fault) if matches!(fault.fault, Fault::WouldWait) => {}
+                Err(fault) => {
+                    self.tell(&part.range(), &fault);
+                    progress.failed.xchg(true, Full);
+                    return;
+                }
             }
             if !parts.put_back(part) {
                 progress.failed.xchg(true, Full);
@@ -160,35 +166,29 @@ impl Transfer {
     ///
     /// Any fault becomes `EIO`, told in the log as far as the log's rate limit allows.
     pub(crate) fn read(&self, mut part: Part<'_, impl Memory>) -> Result {
-        self.pool.with(|scratch| {
-            while !part.is_done() {
-                self.step(&mut part, scratch, Effort::Full)
-                    .map_err(|fault| {
-                        let range = part.range();
-                        let names = self.stack.stats().names();
-                        let (offset, reason) = fault.fault.place();
-                        trace::error(
-                            names.device(),
-                            &range,
-                            fault.layer,
-                            offset,
-                            fault.fault.errno(),
-                            reason,
-                        );
-                        if log::allowed() {
-                            pr_err!(
-                                "{}: read of bytes {}..{}: {}\n",
-                                names.device(),
-                                range.start,
-                                range.end,
-                                names.tell(&fault)
-                            );
-                        }
-                        EIO
-                    })?;
-            }
-            Ok(())
-        })
+        self.pool
+            .with(|scratch| self.fill(&mut part, scratch, Effort::Full))
+            .map_err(|fault| {
+                self.tell(&part.range(), &fault);
+                EIO
+            })
+    }
+
+    /// Tells what is wrong with bytes `range` of the disk.
+    fn tell(&self, range: &Range<u64>, fault: &LayerFault) {
+        let names = self.stack.stats().names();
+        let (offset, reason) = fault.fault.place();
+        let errno = fault.fault.errno();
+        trace::error(names.device(), range, fault.layer, offset, errno, reason);
+        if log::allowed() {
+            pr_err!(
+                "{}: read of bytes {}..{}: {}\n",
+                names.device(),
+                range.start,
+                range.end,
+                names.tell(fault)
+            );
+        }
     }
 
     /// Fills as much of a part as the segment list holds at a time.
