@@ -10,6 +10,7 @@ use crate::error::LayerFault;
 use crate::format::limits::{MAX_VIRTUAL_SIZE, SECTOR};
 use crate::names::{Label, LayerName, Names};
 use crate::pool::Pools;
+use crate::registry::Registry;
 use crate::stack::{Options, Stack};
 use crate::stats::Stats;
 use crate::sys::debugfs::Dir;
@@ -130,11 +131,13 @@ impl From<Error> for AttachError {
 #[pin_data]
 pub(crate) struct Host {
     codecs: Arc<Codecs>,
+    /// Layers that are open, and what is kept of them.
+    registry: Arc<Registry>,
     /// [`None`] when decoded blocks shall not be kept.
-    cache: Option<Arc<BlockCache>>,
-    _shrinker: Option<Shrinker<BlockCache>>,
+    _cache_shrinker: Option<Shrinker<BlockCache>>,
     /// Memory for reads.
     pools: Arc<Pools>,
+    _pools_shrinker: Shrinker<Pools>,
     debugfs: Arc<Dir>,
     /// Numbers of disks in use.
     #[pin]
@@ -154,17 +157,20 @@ impl Host {
             0 => None,
             bytes => Some(BlockCache::new(bytes)?),
         };
-        let shrinker = cache.clone().map(Shrinker::new).transpose()?;
+        let cache_shrinker = cache.clone().map(Shrinker::new).transpose()?;
+        let registry = Registry::new(cache)?;
         let codecs = Arc::new(Codecs::new()?, GFP_KERNEL)?;
         let pools = Pools::new(inline)?;
+        let pools_shrinker = Shrinker::new(pools.clone())?;
         let numbers = IdPool::with_capacity(FIRST_NUMBERS, GFP_KERNEL)?;
         let debugfs = Dir::new(c"vbd")?;
         Arc::pin_init(
             pin_init!(Self {
                 codecs,
-                cache,
-                _shrinker: shrinker,
+                registry,
+                _cache_shrinker: cache_shrinker,
                 pools,
+                _pools_shrinker: pools_shrinker,
                 debugfs,
                 numbers <- new_mutex!(numbers, "vbd_numbers"),
             }),
@@ -216,7 +222,7 @@ impl Host {
             backings,
             options,
             self.codecs.clone(),
-            self.cache.as_ref(),
+            &self.registry,
             stats.clone(),
         )
         .map_err(|fault| AttachError::unreadable(stats.names(), &fault))?;

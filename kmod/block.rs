@@ -6,28 +6,23 @@
 //! memory is decoded there; any other goes through the bounce buffer.
 
 use crate::backing::Backing;
-use crate::buffer::Buffer;
-use crate::cache::{BlockCache, CachedLayer, Kept};
+use crate::buffer::{Decoded, Fetched};
+use crate::cache::{CachedLayer, Kept};
 use crate::codec::{Codecs, Crc32c};
 use crate::error::Fault;
-use crate::format::checksum::BLOCK_CRC_BYTES;
-use crate::format::limits::MAX_BLOCK_SIZE;
-use crate::format::zfile::{self, Algorithm, Group, JumpTable, Run, ZFile};
+use crate::format::zfile::{self, Algorithm, JumpTable, Run, ZFile};
 use crate::format::{self, ReadAt, Rule, Window};
+use crate::pool::Buffers;
+use crate::registry::OpenLayer;
 use crate::stats::Stats;
 use crate::sys::job::Worker;
 use crate::sys::pages::{Chunk, Pages};
 use crate::sys::trace::{self, Point};
 use core::ops::Range;
-use kernel::alloc::Flags;
 use kernel::prelude::*;
-use kernel::sync::Arc;
 
 /// Stored bytes that one read fetches at most, unless a single block takes more.
 const FETCH_BYTES: usize = 64 * 1024;
-
-/// Bytes that are decoded for one I/O at most where its submitter waits: some microseconds.
-const INLINE_DECODED: usize = 16 * 1024;
 
 /// What decoding needs besides memory; the same for all reads of a device.
 #[derive(Clone, Copy)]
@@ -36,10 +31,6 @@ pub(crate) struct Decoding<'a> {
     pub(crate) stats: &'a Stats,
     /// Whether block checksums are verified.
     pub(crate) verify: bool,
-    /// Whether plain layers that are opened are read past the page cache.
-    pub(crate) direct: bool,
-    /// Where layers that are opened keep decoded blocks.
-    pub(crate) cache: Option<&'a Arc<BlockCache>>,
     /// How far the read may go.
     pub(crate) effort: Effort<'a>,
     /// Place of the layer in the stack, 0 = bottom.
@@ -98,72 +89,9 @@ pub(crate) struct Blocks {
     layer: u8,
     backing: Window<Backing>,
     pub(crate) zfile: ZFile,
-    table: KVVec<Group>,
+    pub(crate) open: OpenLayer,
     /// Where decoded blocks are kept for other reads, if anywhere.
     cache: Option<CachedLayer>,
-}
-
-/// Memory for fetching and decoding, used by one reader at a time.
-pub(crate) struct BlockBuffers {
-    fetch: Buffer,
-    /// What `fetch` holds: blocks of a layer.
-    fetched: Option<(u8, Run)>,
-    /// Bytes that may still be decoded with [`Effort::Inline`].
-    inline_left: usize,
-    bounce: Buffer,
-    /// What `bounce` holds.
-    decoded: Option<Decoded>,
-}
-
-/// A decoded block of a layer, or its first bytes.
-#[derive(Clone, Copy)]
-struct Decoded {
-    layer: u8,
-    block: u64,
-    len: usize,
-}
-
-impl BlockBuffers {
-    /// Memory for one block at a time, of layers whose stored and decoded blocks have at most these
-    /// bytes; 0 for stacks without compressed layers, which need none.
-    pub(crate) fn for_one_block(
-        max_stored: usize,
-        max_decoded: usize,
-        flags: Flags,
-    ) -> Result<Self> {
-        Self::with_room(max_stored, max_decoded, flags)
-    }
-
-    /// Memory for the blocks of any layer, and for fetching several of them together.
-    pub(crate) fn for_any_layer(flags: Flags) -> Result<Self> {
-        let bound = |algorithm: Algorithm| algorithm.bound(MAX_BLOCK_SIZE) as usize;
-        let stored = bound(Algorithm::Lz4).max(bound(Algorithm::Zstd));
-        let fetch = stored.saturating_add(BLOCK_CRC_BYTES).max(FETCH_BYTES);
-        Self::with_room(fetch, MAX_BLOCK_SIZE as usize, flags)
-    }
-
-    /// Memory for reads with [`Effort::Inline`], whatever the layers.
-    pub(crate) fn for_inline() -> Result<Self> {
-        let fetch = Algorithm::Lz4.bound(INLINE_DECODED as u32) as usize + BLOCK_CRC_BYTES;
-        Self::with_room(fetch, INLINE_DECODED, GFP_KERNEL)
-    }
-
-    fn with_room(fetch: usize, max_decoded: usize, flags: Flags) -> Result<Self> {
-        Ok(Self {
-            fetch: Buffer::new(fetch, flags)?,
-            fetched: None,
-            inline_left: INLINE_DECODED,
-            bounce: Buffer::new(max_decoded, flags)?,
-            decoded: None,
-        })
-    }
-
-    /// Forgets what the buffers hold: another request may belong to another time.
-    pub(crate) fn clear(&mut self) {
-        self.fetched = None;
-        self.decoded = None;
-        self.inline_left = INLINE_DECODED;
-    }
 }
 
 /// A part of a compressed layer's blocks to be read: the way from the table to the bytes.
@@ -174,32 +102,51 @@ struct Reader<'a> {
     last: u64,
 }
 
+/// Where a block is decoded to.
+enum Target<'t, 'm> {
+    /// Memory for all of it.
+    Chunk(&'t mut Chunk<'m>),
+    /// The bounce buffer; its first bytes, this many.
+    Bounce(usize),
+}
+
+impl Target<'_, '_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Chunk(chunk) => chunk.len(),
+            Self::Bounce(len) => *len,
+        }
+    }
+
+    /// Bytes of the bounce buffer that it takes.
+    fn bounce(&self) -> usize {
+        match self {
+            Self::Chunk(_) => 0,
+            Self::Bounce(len) => *len,
+        }
+    }
+}
+
 impl Blocks {
-    /// Reads the jump table of layer `layer`.
-    pub(crate) fn load(
+    /// The blocks of layer `layer`, which is open.
+    pub(crate) fn new(
         layer: u8,
         backing: Window<Backing>,
         zfile: ZFile,
+        open: OpenLayer,
         cache: Option<CachedLayer>,
-        buf: &mut [u8],
-    ) -> Result<Self, Fault> {
-        let mut table = KVVec::new();
-        zfile::load_jump_table(&backing, &zfile, &Crc32c, buf, |count, fill| {
-            let begin = table.len();
-            table.resize(begin.saturating_add(count), Group::default(), GFP_KERNEL)?;
-            fill(table.get_mut(begin..).unwrap_or_default())
-        })?;
-        Ok(Self {
+    ) -> Self {
+        Self {
             layer,
             backing,
             zfile,
-            table,
+            open,
             cache,
-        })
+        }
     }
 
     fn table(&self) -> JumpTable<'_> {
-        JumpTable::new(&self.zfile, &self.table)
+        JumpTable::new(&self.zfile, self.open.groups())
     }
 
     /// Number of the block that holds decoded byte `offset`.
@@ -219,7 +166,7 @@ impl Blocks {
     pub(crate) fn read_pages(
         &self,
         decoding: Decoding<'_>,
-        buffers: &mut BlockBuffers,
+        buffers: &mut Buffers<'_>,
         offset: u64,
         len: usize,
         pages: &mut Pages<'_>,
@@ -242,7 +189,7 @@ impl Blocks {
             match pages.chunk(here).filter(|_| here == decoded) {
                 _ if kept == Kept::Part => decoding.stats.cache_hits.inc(),
                 Some(mut chunk) => {
-                    reader.load(block, buffers, &mut chunk)?;
+                    reader.load(block, buffers, Target::Chunk(&mut chunk))?;
                     pages.advance(here);
                 }
                 None => pages.write(reader.bounce(block, part, kept, buffers)?),
@@ -253,23 +200,19 @@ impl Blocks {
         Ok(())
     }
 
-    /// Reads decoded bytes from byte `offset` into memory of the kernel.
+    /// Reads decoded bytes from byte `offset` into memory of the kernel; `bounce` has room for a block.
     pub(crate) fn read(
         &self,
         decoding: Decoding<'_>,
-        buffers: &mut BlockBuffers,
+        buffers: &mut Buffers<'_>,
+        bounce: &mut [u8],
         offset: u64,
         buf: &mut [u8],
     ) -> Result<(), Fault> {
         let reader = self.reader(decoding, offset, buf.len());
-        // The bounce buffer is lent out while blocks are loaded through the same buffers.
-        let mut bounce = core::mem::take(&mut buffers.bounce);
-        buffers.decoded = None;
-        let result = zfile::read_blocks(&self.zfile, offset, buf, &mut bounce, |block, dst| {
-            reader.load(block, buffers, &mut Chunk::from(dst))
-        });
-        buffers.bounce = bounce;
-        result
+        zfile::read_blocks(&self.zfile, offset, buf, bounce, |block, dst| {
+            reader.load(block, buffers, Target::Chunk(&mut Chunk::from(dst)))
+        })
     }
 }
 
@@ -283,11 +226,12 @@ impl Reader<'_> {
         block: u64,
         part: Range<usize>,
         kept: Kept,
-        buffers: &'b mut BlockBuffers,
+        buffers: &'b mut Buffers<'_>,
     ) -> Result<&'b [u8], Fault> {
         let zfile = &self.blocks.zfile;
         let same = |held: &Decoded| held.layer == self.blocks.layer && held.block == block;
-        let held = buffers.decoded.filter(same).map_or(0, |held| held.len);
+        let held = buffers.held().and_then(|set| set.decoded).filter(same);
+        let held = held.map_or(0, |held| held.len);
         if held < part.end {
             let again = held != 0 || kept == Kept::Head;
             let len = if again {
@@ -298,52 +242,51 @@ impl Reader<'_> {
             self.fill_bounce(block, len, buffers)?;
         }
         let outside = format::Error::new(Rule::ZFileReadBounds, block, part.start as u64);
-        Ok(buffers.bounce.get(part).ok_or(outside)?)
+        let set = buffers.held().ok_or(outside)?;
+        Ok(set.bounce.get(part).ok_or(outside)?)
     }
 
     /// Decodes the first `len` bytes of block `block` into the bounce buffer, and keeps a copy of them.
-    fn fill_bounce(&self, block: u64, len: usize, buffers: &mut BlockBuffers) -> Result<(), Fault> {
-        // Lent out while a block is loaded through the same buffers.
-        let mut bounce = core::mem::take(&mut buffers.bounce);
-        buffers.decoded = None;
-        let result = match bounce.get_mut(..len) {
-            Some(dst) => self.load(block, buffers, &mut Chunk::from(dst)),
-            // The memory for this effort is smaller than some blocks.
-            None if self.decoding.effort.is_inline() => Err(Fault::WouldWait),
-            None => Err(format::Error::new(Rule::ZFileReadBounds, block, len as u64).into()),
-        };
-        buffers.bounce = bounce;
-        result?;
+    fn fill_bounce(&self, block: u64, len: usize, buffers: &mut Buffers<'_>) -> Result<(), Fault> {
         let layer = self.blocks.layer;
-        buffers.decoded = Some(Decoded { layer, block, len });
+        if let Some(set) = buffers.held() {
+            set.decoded = None;
+        }
+        self.load(block, buffers, Target::Bounce(len))?;
+        let Some(set) = buffers.held() else {
+            return Ok(());
+        };
+        set.decoded = Some(Decoded { layer, block, len });
         // Somebody may want another part. Where the submitter waits there is no time to find memory for
         // it.
         let cache = self.blocks.cache.as_ref();
         if let Some(cache) = cache.filter(|_| !self.decoding.effort.is_inline()) {
-            cache.insert(block, buffers.bounce.get(..len).unwrap_or_default());
+            cache.insert(block, set.bounce.get(..len).unwrap_or_default());
         }
         Ok(())
     }
 
-    /// Decodes block `block` into `dst`, as far as that goes, reading it a second time if anything about
-    /// it is wrong.
+    /// Decodes block `block` into `target`, as far as that goes, reading it a second time if anything
+    /// about it is wrong.
     fn load(
         &self,
         block: u64,
-        buffers: &mut BlockBuffers,
-        dst: &mut Chunk<'_>,
+        buffers: &mut Buffers<'_>,
+        mut target: Target<'_, '_>,
     ) -> Result<(), Fault> {
         if self.decoding.effort.is_inline() {
-            return self.load_inline(block, buffers, dst);
+            return self.load_inline(block, buffers, target);
         }
-        if let Err(fault) = self.attempt(block, self.last, buffers, dst) {
+        if let Err(fault) = self.attempt(block, self.last, buffers, &mut target) {
             if matches!(fault, Fault::WouldWait) {
                 return Err(fault);
             }
             // Once more from the storage, this block alone, in case the page cache holds the error
             // or a neighbour is what cannot be read.
             self.decoding.stats.rereads.inc();
-            buffers.fetched = None;
+            if let Some(set) = buffers.held() {
+                set.fetched = None;
+            }
             let stored = self.blocks.table().stored(block).ok_or(fault)?;
             self.blocks.backing.inner().forget(
                 self.blocks.backing.offset().saturating_add(stored.offset),
@@ -360,17 +303,17 @@ impl Reader<'_> {
                 },
                 last: block,
             };
-            again.attempt(block, block, buffers, dst)?;
+            again.attempt(block, block, buffers, &mut target)?;
         }
         Ok(())
     }
 
-    /// Decodes block `block` into `dst` if it is cached and quick to decode.
+    /// Decodes block `block` into `target` if it is cached and quick to decode.
     fn load_inline(
         &self,
         block: u64,
-        buffers: &mut BlockBuffers,
-        dst: &mut Chunk<'_>,
+        buffers: &mut Buffers<'_>,
+        mut target: Target<'_, '_>,
     ) -> Result<(), Fault> {
         // ZSTD takes several times as long, and a context that might have to be waited for.
         if self.blocks.zfile.algorithm != Algorithm::Lz4 {
@@ -379,16 +322,43 @@ impl Reader<'_> {
         // Not a part of what is too much as a whole: a worker would do it again.
         let ahead = self.last.saturating_sub(block).saturating_add(1);
         if ahead.saturating_mul(u64::from(self.blocks.zfile.block_size))
-            > buffers.inline_left as u64
+            > buffers.may_decode() as u64
         {
             return Err(Fault::WouldWait);
         }
-        buffers.inline_left = buffers.inline_left.saturating_sub(dst.len());
-        let stored = self.fetch(block, self.last, buffers)?;
-        self.unpack(block, stored, dst)
+        buffers.decode(target.len());
+        self.decode(block, self.last, buffers, &mut target)?
             .map_err(|_| Fault::WouldWait)?;
         self.decoding.stats.blocks_decoded.inc();
         Ok(())
+    }
+
+    /// Fetches block `block`, and those after it up to `last`, and decodes it into `target`; the rule that
+    /// the block breaks, if it does.
+    fn decode(
+        &self,
+        block: u64,
+        last: u64,
+        buffers: &mut Buffers<'_>,
+        target: &mut Target<'_, '_>,
+    ) -> Result<Result<(), Rule>, Fault> {
+        let outside = self.outside(block, last);
+        let stored = self.fetch(block, last, target.bounce(), buffers)?;
+        let set = buffers.held().ok_or(outside)?;
+        let stored = set.fetch.get(stored).ok_or(outside)?;
+        Ok(match target {
+            Target::Chunk(chunk) => self.unpack(block, stored, chunk),
+            Target::Bounce(len) => match set.bounce.get_mut(..*len) {
+                Some(dst) => self.unpack(block, stored, &mut Chunk::from(dst)),
+                // The memory for this effort is smaller than some blocks.
+                None if self.decoding.effort.is_inline() => return Err(Fault::WouldWait),
+                None => return Err(outside.into()),
+            },
+        })
+    }
+
+    fn outside(&self, block: u64, last: u64) -> format::Error {
+        format::Error::new(Rule::ZFileReadBounds, block, last)
     }
 
     /// Checks and decodes what is stored of block `block`, all of it or as much as `dst` takes.
@@ -423,12 +393,11 @@ impl Reader<'_> {
         &self,
         block: u64,
         last: u64,
-        buffers: &mut BlockBuffers,
-        dst: &mut Chunk<'_>,
+        buffers: &mut Buffers<'_>,
+        target: &mut Target<'_, '_>,
     ) -> Result<(), Fault> {
-        let stored = self.fetch(block, last, buffers)?;
         let stats = self.decoding.stats;
-        self.unpack(block, stored, dst).map_err(|rule| {
+        self.decode(block, last, buffers, target)?.map_err(|rule| {
             match rule {
                 Rule::ZFileBlockCrc => stats.crc_errors.inc(),
                 _ => stats.decode_errors.inc(),
@@ -440,49 +409,24 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// The stored bytes of block `block`, fetched together with those after it up to `last`.
-    fn fetch<'b>(
+    /// Fetches block `block` together with those after it up to `last`, into a set that has room to decode
+    /// `bounce` bytes; where in its memory the block's stored bytes are.
+    fn fetch(
         &self,
         block: u64,
         last: u64,
-        buffers: &'b mut BlockBuffers,
-    ) -> Result<&'b [u8], Fault> {
-        let outside = format::Error::new(Rule::ZFileReadBounds, block, last);
+        bounce: usize,
+        buffers: &mut Buffers<'_>,
+    ) -> Result<Range<usize>, Fault> {
+        let outside = self.outside(block, last);
         let table = self.blocks.table();
+        let layer = self.blocks.layer;
 
-        let run = match buffers.fetched {
-            Some((layer, run)) if layer == self.blocks.layer && run.contains(block) => run,
-            _ => {
-                buffers.fetched = None;
-                let room = buffers.fetch.len();
-                let run = match Run::new(&table, block, last, room) {
-                    Some(run) => run,
-                    // The memory for this effort is smaller than some blocks.
-                    None if self.decoding.effort.is_inline() => return Err(Fault::WouldWait),
-                    None => return Err(outside.into()),
-                };
-                let dst = buffers.fetch.get_mut(..run.len).ok_or(outside)?;
-                match self.decoding.effort {
-                    Effort::Full => {
-                        let backing = &self.blocks.backing;
-                        let at = backing.offset().saturating_add(run.offset);
-                        self.decoding
-                            .fetch(at, run.len, || backing.read_exact_at(run.offset, dst))?;
-                    }
-                    Effort::Start(worker) => {
-                        let backing = &self.blocks.backing;
-                        let at = backing.offset().saturating_add(run.offset);
-                        self.decoding
-                            .fetch(at, run.len, || backing.inner().start(at, dst, worker))?;
-                    }
-                    Effort::Inline => self.blocks.backing.inner().read_cached(
-                        self.blocks.backing.offset().saturating_add(run.offset),
-                        dst,
-                    )?,
-                }
-                buffers.fetched = Some((self.blocks.layer, run));
-                run
-            }
+        let same = |held: &Fetched| held.layer == layer && held.run.contains(block);
+        let held = buffers.with_room(0, bounce).and_then(|set| set.fetched);
+        let run = match held.filter(same) {
+            Some(held) => held.run,
+            None => self.fetch_run(&table, block, last, bounce, buffers)?,
         };
         let stored = table.stored(block).ok_or(outside)?;
         let start = stored
@@ -490,9 +434,50 @@ impl Reader<'_> {
             .checked_sub(run.offset)
             .and_then(|start| usize::try_from(start).ok())
             .ok_or(outside)?;
-        Ok(start
-            .checked_add(stored.len)
-            .and_then(|end| buffers.fetch.get(start..end))
-            .ok_or(outside)?)
+        let end = start.checked_add(stored.len).ok_or(outside)?;
+        Ok(start..end)
+    }
+
+    /// Fetches the longest run from block `block` to at most `last` that there is room for.
+    fn fetch_run(
+        &self,
+        table: &JumpTable<'_>,
+        block: u64,
+        last: u64,
+        bounce: usize,
+        buffers: &mut Buffers<'_>,
+    ) -> Result<Run, Fault> {
+        let outside = self.outside(block, last);
+        let inline = self.decoding.effort.is_inline();
+        let run = |room: usize| match Run::new(table, block, last, room) {
+            Some(run) => Ok(run),
+            // The memory for this effort is smaller than some blocks.
+            None if inline => Err(Fault::WouldWait),
+            None => Err(outside.into()),
+        };
+        let wanted = FETCH_BYTES.max(self.blocks.zfile.max_stored());
+        let mut run_here = run(buffers.fixed_room().unwrap_or(wanted))?;
+        let set = buffers.with_room(run_here.len, bounce).ok_or(outside)?;
+        set.fetched = None;
+        if set.fetch.len() < run_here.len {
+            run_here = run(set.fetch.len())?;
+        }
+        let dst = set.fetch.get_mut(..run_here.len).ok_or(outside)?;
+        let backing = &self.blocks.backing;
+        let at = backing.offset().saturating_add(run_here.offset);
+        match self.decoding.effort {
+            Effort::Full => self.decoding.fetch(at, run_here.len, || {
+                backing.read_exact_at(run_here.offset, dst)
+            })?,
+            Effort::Start(worker) => self
+                .decoding
+                .fetch(at, run_here.len, || backing.inner().start(at, dst, worker))?,
+            Effort::Inline => backing.inner().read_cached(at, dst)?,
+        }
+        set.fetched = Some(Fetched {
+            layer: self.blocks.layer,
+            run: run_here,
+        });
+        Ok(run_here)
     }
 }

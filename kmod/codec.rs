@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Decoders for blocks: one ZSTD context a CPU, shared by all devices.
+//! Decoders for blocks: one ZSTD context for each CPU that is there, shared by all devices. CPUs that come
+//! later share those.
 //!
 //! A context is held only while a block is decoded, never while anything is waited for, so there
 //! is no order between contexts and no device can starve another one.
@@ -9,8 +10,9 @@ use crate::format::zfile::{Algorithm, Codec, HeadCodec, Output};
 use crate::format::Checksum;
 use crate::sys::codec::{lz4_decompress, lz4_decompress_head, Zstd};
 use crate::sys::crc::crc32c;
+use crate::sys::machine;
 use crate::sys::pages::Chunk;
-use kernel::cpu::{nr_cpu_ids, CpuId};
+use kernel::cpu::CpuId;
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, Mutex};
 
@@ -36,14 +38,14 @@ impl Output for Chunk<'_> {
 
 /// The decoders of the module.
 pub(crate) struct Codecs {
-    /// One for each possible CPU, or none before the first ZSTD layer.
+    /// One for each CPU, each without a context before the first ZSTD layer.
     zstd: KVec<Pin<KBox<Mutex<Option<Zstd>>>>>,
 }
 
 impl Codecs {
     /// Decoders for LZ4, which needs no memory, and empty places for ZSTD contexts.
     pub(crate) fn new() -> Result<Self> {
-        let count = nr_cpu_ids() as usize;
+        let count = machine::processors();
         let mut zstd = KVec::with_capacity(count, GFP_KERNEL)?;
         for _ in 0..count {
             let slot = KBox::pin_init(new_mutex!(None, "vbd_zstd"), GFP_KERNEL)?;
@@ -66,7 +68,8 @@ impl Codecs {
     }
 
     fn zstd_decompress(&self, src: &[u8], dst: &mut Chunk<'_>) -> Option<usize> {
-        let here = CpuId::current().as_u32() as usize;
+        let cpu = CpuId::current().as_u32() as usize;
+        let here = cpu.checked_rem(self.zstd.len())?;
         let (before, after) = self.zstd.split_at_checked(here)?;
         let mut context =
             match Iterator::chain(after.iter(), before).find_map(|slot| slot.try_lock()) {

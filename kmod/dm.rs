@@ -9,6 +9,7 @@
 
 mod backing;
 mod block;
+mod budget;
 mod buffer;
 mod cache;
 mod codec;
@@ -18,6 +19,7 @@ pub mod format;
 mod layer;
 mod names;
 mod pool;
+mod registry;
 mod stack;
 mod stats;
 mod target;
@@ -35,8 +37,10 @@ mod sys {
     mod generated;
     pub(crate) mod job;
     pub(crate) mod log;
+    pub(crate) mod machine;
     pub(crate) mod pages;
     pub(crate) mod shrinker;
+    pub(crate) mod table;
     mod this_module;
     pub(crate) mod trace;
     mod workqueue;

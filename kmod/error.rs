@@ -24,6 +24,10 @@ pub(crate) enum Fault {
     NotCompressed,
     /// Direct reads were wanted, and the file's file system has none.
     NoDirect,
+    /// Jump tables and indexes of the stack would take more memory than a stack may have, in bytes.
+    StackMemory { wanted: u64, limit: u64 },
+    /// Those of all stacks would take more memory than they may have together, in bytes.
+    StacksMemory { wanted: u64, limit: u64 },
     /// Anything else the kernel says no to.
     Kernel(Error),
 }
@@ -61,6 +65,8 @@ impl Fault {
             Self::WouldWait => (0, "would have to wait"),
             Self::NotCompressed => (0, "not a compressed file"),
             Self::NoDirect => (0, "no direct reads"),
+            Self::StackMemory { .. } => (0, "too much memory for a stack"),
+            Self::StacksMemory { .. } => (0, "too much memory for all stacks"),
             Self::Kernel(_) => (0, "the kernel says no"),
         }
     }
@@ -81,6 +87,8 @@ impl Fault {
             Self::WouldWait => EAGAIN,
             Self::NotCompressed => EINVAL,
             Self::NoDirect => errno(bindings::EOPNOTSUPP),
+            Self::StackMemory { .. } => EFBIG,
+            Self::StacksMemory { .. } => ENOMEM,
         }
     }
 }
@@ -105,6 +113,16 @@ impl fmt::Display for Fault {
             Self::NoDirect => write!(
                 f,
                 "its file system has no direct reads, or tells no alignment"
+            ),
+            Self::StackMemory { wanted, limit } => write!(
+                f,
+                "jump tables and indexes of the stack would take {wanted} bytes of memory so far; \
+                 a stack may have {limit} on this machine"
+            ),
+            Self::StacksMemory { wanted, limit } => write!(
+                f,
+                "jump tables and indexes of all devices would take {wanted} bytes of memory; \
+                 they may have {limit} together on this machine"
             ),
             Self::Kernel(errno) => write!(f, "{errno:?}"),
         }

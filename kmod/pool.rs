@@ -2,47 +2,59 @@
 
 //! Memory that reads need, allocated before they need it.
 //!
-//! All devices share sets that are good for any layer, so that a device that is not read from costs
-//! little. When those are all in use and there is no memory for more, a device has a small set of its
-//! own, so that a read can always go on: whoever holds a set waits for backing files only, never for
-//! another set.
+//! All devices share sets of buffers, which grow to what reads have needed of them, so that a device that
+//! is not read from costs little, and one whose blocks are small costs less than others. A read takes a
+//! set when it comes to the first block that it has to fetch: plain layers and what is cached need none.
+//! When there is no memory for one, a device has a set of its own, enough for one block, so that a read
+//! can always go on: whoever holds a set waits for backing files only, never for another set.
 
-use crate::block::BlockBuffers;
-use crate::sys::job::MAX_WORKERS;
+use crate::buffer::BlockBuffers;
+use crate::sys::machine;
 use crate::sys::pages::SegmentList;
+use crate::sys::shrinker::Shrinkable;
 use kernel::alloc::flags::__GFP_NOWARN;
 use kernel::alloc::Flags;
-use kernel::cpu::{nr_cpu_ids, CpuId};
+use kernel::cpu::CpuId;
 use kernel::prelude::*;
 use kernel::sync::{new_condvar, new_mutex, new_spinlock, Arc, CondVar, Mutex, SpinLock};
 
-/// Sets that are allocated when the first device comes, and kept, however few CPUs there are: as many
-/// as workers of one request, which may come to wait for its backing files at the same time.
-const FIRST_SETS: usize = MAX_WORKERS as usize;
+/// Sets that are kept while nobody uses them, besides one for each CPU: as many as there are readers of
+/// slow storage on a busy machine.
+const KEPT_SETS: usize = 64;
 
-/// What one worker needs to serve a part of a request.
-pub(crate) struct Scratch {
+/// Bytes that are decoded for one I/O at most where its submitter waits: some microseconds.
+const INLINE_DECODED: usize = 16 * 1024;
+
+/// A page, the unit in which memory is given back.
+const PAGE_BYTES: usize = 4096;
+
+/// What a read in the context of its submitter has.
+pub(crate) struct InlineScratch {
     pub(crate) segments: SegmentList,
-    pub(crate) buffers: BlockBuffers,
+    pub(crate) buffers: Buffers<'static>,
 }
 
-/// Sets for reads in the context of their submitters, one a CPU, shared by all devices.
+/// Sets for reads in the context of their submitters, one for each CPU that is there, shared by all
+/// devices. CPUs that come later share those.
 ///
 /// A set is held with a spinlock, so its holder neither sleeps nor is preempted; and nobody waits
 /// for one.
 struct InlinePool {
-    slots: KVec<Pin<KBox<SpinLock<Scratch>>>>,
+    slots: KVec<Place<InlineScratch>>,
 }
 
 impl InlinePool {
-    /// Allocates all sets: about 40 KiB a CPU.
+    /// Allocates all sets: about 33 KiB a CPU.
     fn new() -> Result<Self> {
-        let count = nr_cpu_ids() as usize;
+        let count = machine::processors();
         let mut slots = KVec::with_capacity(count, GFP_KERNEL)?;
         for _ in 0..count {
-            let scratch = Scratch {
-                segments: SegmentList::new(GFP_KERNEL)?,
-                buffers: BlockBuffers::for_inline()?,
+            let scratch = InlineScratch {
+                segments: SegmentList::new(),
+                buffers: Buffers::Inline {
+                    set: BlockBuffers::new(INLINE_DECODED, INLINE_DECODED, GFP_KERNEL)?,
+                    left: INLINE_DECODED,
+                },
             };
             let slot = KBox::pin_init(new_spinlock!(scratch, "vbd_inline"), GFP_KERNEL)?;
             slots.push(slot, GFP_KERNEL)?;
@@ -51,84 +63,83 @@ impl InlinePool {
     }
 
     /// Runs `f` with this CPU's set, unless that is in use.
-    fn with<R>(&self, f: impl FnOnce(&mut Scratch) -> R) -> Option<R> {
-        let here = CpuId::current().as_u32() as usize;
-        let mut scratch = self.slots.get(here)?.try_lock()?;
-        scratch.buffers.clear();
+    fn with<R>(&self, f: impl FnOnce(&mut InlineScratch) -> R) -> Option<R> {
+        let mut scratch = here(&self.slots)?.try_lock()?;
+        scratch.buffers.begin();
         Some(f(&mut scratch))
     }
 }
 
-/// Sets for workers, good for any layer; those of one request are kept, and one a CPU if that is more.
-struct WorkerPool {
-    slots: KVec<WorkerSlot>,
+/// This CPU's element.
+fn here<T>(slots: &[T]) -> Option<&T> {
+    let cpu = CpuId::current().as_u32() as usize;
+    // Without a division, unless the CPU has come later or numbers have gaps.
+    slots
+        .get(cpu)
+        .or_else(|| slots.get(cpu.checked_rem(slots.len())?))
 }
 
-/// A place for a set that nobody uses.
-type WorkerSlot = Pin<KBox<SpinLock<Option<KBox<Scratch>>>>>;
+/// A place that nobody waits for long.
+type Place<T> = Pin<KBox<SpinLock<T>>>;
 
-impl WorkerPool {
+/// Buffers that workers hand on.
+type Set = KBox<BlockBuffers>;
+
+/// Sets for workers.
+struct Shelf {
+    /// One for each CPU that is there, for whoever comes back to it.
+    near: KVec<Place<Option<Set>>>,
+    /// Others that nobody uses.
+    far: Place<KVec<Set>>,
+}
+
+impl Shelf {
+    /// Empty places; sets are made when they are needed.
     fn new() -> Result<Self> {
-        let count = FIRST_SETS.max(nr_cpu_ids() as usize);
-        let mut slots = KVec::with_capacity(count, GFP_KERNEL)?;
+        let count = machine::processors();
+        let mut near = KVec::with_capacity(count, GFP_KERNEL)?;
         for _ in 0..count {
-            let slot = KBox::pin_init(new_spinlock!(None, "vbd_workers"), GFP_KERNEL)?;
-            slots.push(slot, GFP_KERNEL)?;
+            let slot = KBox::pin_init(new_spinlock!(None, "vbd_near"), GFP_KERNEL)?;
+            near.push(slot, GFP_KERNEL)?;
         }
-        Ok(Self { slots })
+        let far = KVec::with_capacity(KEPT_SETS, GFP_KERNEL)?;
+        let far = KBox::pin_init(new_spinlock!(far, "vbd_far"), GFP_KERNEL)?;
+        Ok(Self { near, far })
     }
 
-    /// Allocates a set: about 140 KiB.
-    fn allocate(flags: Flags) -> Result<KBox<Scratch>> {
-        let scratch = Scratch {
-            segments: SegmentList::new(flags)?,
-            buffers: BlockBuffers::for_any_layer(flags)?,
-        };
-        Ok(KBox::new(scratch, flags)?)
-    }
-
-    /// Makes sure that the first sets are there, or in use.
-    fn prepare(&self) -> Result {
-        for slot in self.slots.iter().take(FIRST_SETS) {
-            if slot.lock().is_none() {
-                self.give(Self::allocate(GFP_KERNEL)?);
-            }
-        }
-        Ok(())
-    }
-
-    /// The slots, this CPU's first.
-    fn slots(&self) -> impl Iterator<Item = &WorkerSlot> {
-        let here = CpuId::current().as_u32() as usize;
-        let (before, after) = self.slots.split_at_checked(here).unwrap_or_default();
-        Iterator::chain(after.iter(), before)
-    }
-
-    /// A set that nobody uses, or a new one; never waits.
-    fn take(&self) -> Option<KBox<Scratch>> {
-        self.slots()
-            .find_map(|slot| slot.lock().take())
-            .or_else(|| Self::allocate(GFP_NOWAIT | __GFP_NOWARN).ok())
+    /// A set that nobody uses, or a new one without any room; never waits.
+    fn take(&self) -> Option<Set> {
+        let near = here(&self.near).and_then(|slot| slot.lock().take());
+        near.or_else(|| self.far.lock().pop())
+            .or_else(|| KBox::new(BlockBuffers::default(), no_wait()).ok())
     }
 
     /// Keeps a set for the next one who needs it, if there is a place for it.
-    fn give(&self, scratch: KBox<Scratch>) {
-        let mut given = Some(scratch);
-        for slot in self.slots() {
+    fn give(&self, set: Set) {
+        let mut given = Some(set);
+        if let Some(slot) = here(&self.near) {
             let mut slot = slot.lock();
             if slot.is_none() {
                 *slot = given.take();
-                return;
             }
         }
+        if let Some(set) = given {
+            // One that finds no room is freed after the lock is gone.
+            let _full = self.far.lock().push_within_capacity(set);
+        }
     }
+}
+
+/// How memory is asked for where a read has something else to go on with.
+fn no_wait() -> Flags {
+    GFP_NOWAIT | __GFP_NOWARN
 }
 
 /// What all devices of a module share.
 pub(crate) struct Pools {
     /// [`None`] when submitters shall never serve reads themselves.
     inline: Option<InlinePool>,
-    workers: WorkerPool,
+    shelf: Shelf,
 }
 
 impl Pools {
@@ -138,8 +149,27 @@ impl Pools {
             true => Some(InlinePool::new()?),
             false => None,
         };
-        let workers = WorkerPool::new()?;
-        Ok(Arc::new(Self { inline, workers }, GFP_KERNEL)?)
+        let shelf = Shelf::new()?;
+        Ok(Arc::new(Self { inline, shelf }, GFP_KERNEL)?)
+    }
+}
+
+impl Shrinkable for Pools {
+    fn count(&self) -> usize {
+        let far = self.shelf.far.lock();
+        far.iter().map(|set| set.size() / PAGE_BYTES).sum()
+    }
+
+    fn scan(&self, pages: usize) -> usize {
+        let mut freed = 0usize;
+        while freed < pages {
+            let set = self.shelf.far.lock().pop();
+            let Some(set) = set else {
+                break;
+            };
+            freed = freed.saturating_add(set.size() / PAGE_BYTES);
+        }
+        freed
     }
 }
 
@@ -156,23 +186,15 @@ pub(crate) struct Pool {
     pools: Arc<Pools>,
     /// The device's own set, when nobody uses it.
     #[pin]
-    own: Mutex<Option<KBox<Scratch>>>,
+    own: Mutex<Option<Set>>,
     #[pin]
     returned: CondVar,
 }
 
 impl Pool {
-    /// Allocates the device's own set: a stored and a decoded block, and some 4 KiB.
+    /// Allocates the device's own set: a stored and a decoded block.
     pub(crate) fn new(sizes: Sizes, pools: Arc<Pools>) -> Result<Pin<KBox<Self>>> {
-        pools.workers.prepare()?;
-        let Sizes {
-            max_stored,
-            max_decoded,
-        } = sizes;
-        let own = Scratch {
-            segments: SegmentList::new(GFP_KERNEL)?,
-            buffers: BlockBuffers::for_one_block(max_stored, max_decoded, GFP_KERNEL)?,
-        };
+        let own = BlockBuffers::new(sizes.max_stored, sizes.max_decoded, GFP_KERNEL)?;
         let own = KBox::new(own, GFP_KERNEL)?;
         KBox::pin_init(
             pin_init!(Self {
@@ -185,35 +207,139 @@ impl Pool {
     }
 
     /// Runs `f` with the submitter's set, if submitters may serve reads and it is not in use.
-    pub(crate) fn with_inline<R>(&self, f: impl FnOnce(&mut Scratch) -> R) -> Option<R> {
+    pub(crate) fn with_inline<R>(&self, f: impl FnOnce(&mut InlineScratch) -> R) -> Option<R> {
         self.pools.inline.as_ref()?.with(f)
     }
 
-    /// Runs `f` with a worker's set; waits for the device's own one when there is no other.
-    pub(crate) fn with<R>(&self, f: impl FnOnce(&mut Scratch) -> R) -> R {
-        let run = |scratch: &mut Scratch| {
-            scratch.buffers.clear();
-            f(scratch)
-        };
-        if let Some(mut scratch) = self.pools.workers.take() {
-            let result = run(&mut scratch);
-            self.pools.workers.give(scratch);
-            return result;
-        }
-        let mut own = self.take_own();
-        let result = run(&mut own);
-        *self.own.lock() = Some(own);
-        self.returned.notify_one();
-        result
+    /// What a worker takes a set through when it needs one.
+    pub(crate) fn buffers(&self) -> Buffers<'_> {
+        Buffers::Leased(Lease {
+            pool: self,
+            set: None,
+            own: false,
+        })
     }
 
-    fn take_own(&self) -> KBox<Scratch> {
+    /// Waits for the device's own set.
+    fn take_own(&self) -> Set {
         let mut own = self.own.lock();
         loop {
-            if let Some(scratch) = own.take() {
-                return scratch;
+            if let Some(set) = own.take() {
+                return set;
             }
             self.returned.wait(&mut own);
         }
+    }
+}
+
+/// A worker's way to a set.
+pub(crate) struct Lease<'a> {
+    pool: &'a Pool,
+    set: Option<Set>,
+    /// Whether the set is the device's own.
+    own: bool,
+}
+
+impl Lease<'_> {
+    /// Takes a set, or has the one that is here grow.
+    #[inline(never)]
+    fn provide(&mut self, fetch: usize, bounce: usize) {
+        let shelf = &self.pool.pools.shelf;
+        if self.set.is_none() {
+            self.set = shelf.take();
+            if let Some(set) = &mut self.set {
+                set.clear();
+            }
+        }
+        if let Some(set) = &mut self.set {
+            if set.make_room(fetch, bounce, no_wait()).is_ok() {
+                return;
+            }
+        }
+        if let Some(set) = self.set.take() {
+            shelf.give(set);
+        }
+        let mut own = self.pool.take_own();
+        own.clear();
+        self.set = Some(own);
+        self.own = true;
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        let Some(set) = self.set.take() else {
+            return;
+        };
+        if self.own {
+            *self.pool.own.lock() = Some(set);
+            self.pool.returned.notify_one();
+        } else {
+            self.pool.pools.shelf.give(set);
+        }
+    }
+}
+
+/// Where a read has its buffers from.
+pub(crate) enum Buffers<'a> {
+    /// From the device's pool, when it needs them.
+    Leased(Lease<'a>),
+    /// From whoever opens a layer: enough for a block.
+    Given(BlockBuffers),
+    /// From the CPU that it is submitted on, together with the bytes that may still be decoded there.
+    Inline { set: BlockBuffers, left: usize },
+}
+
+impl Buffers<'_> {
+    /// Forgets what the submitter's set holds.
+    fn begin(&mut self) {
+        if let Self::Inline { set, left } = self {
+            set.clear();
+            *left = INLINE_DECODED;
+        }
+    }
+
+    /// Bytes that may still be decoded.
+    pub(crate) fn may_decode(&self) -> usize {
+        match self {
+            Self::Inline { left, .. } => *left,
+            _ => usize::MAX,
+        }
+    }
+
+    /// Counts bytes that are decoded.
+    pub(crate) fn decode(&mut self, bytes: usize) {
+        if let Self::Inline { left, .. } = self {
+            *left = left.saturating_sub(bytes);
+        }
+    }
+
+    /// The set, if there is one yet.
+    pub(crate) fn held(&mut self) -> Option<&mut BlockBuffers> {
+        match self {
+            Self::Leased(lease) => lease.set.as_deref_mut(),
+            Self::Given(set) | Self::Inline { set, .. } => Some(set),
+        }
+    }
+
+    /// The room for stored bytes, where it is what it is.
+    pub(crate) fn fixed_room(&self) -> Option<usize> {
+        match self {
+            Self::Leased(Lease { own: false, .. }) => None,
+            Self::Leased(lease) => Some(lease.set.as_ref()?.fetch.len()),
+            Self::Given(set) | Self::Inline { set, .. } => Some(set.fetch.len()),
+        }
+    }
+
+    /// A set with room for `fetch` stored and `bounce` decoded bytes if there is memory, or else for one
+    /// block; waits for the latter. What it holds may be gone, or be another set's.
+    pub(crate) fn with_room(&mut self, fetch: usize, bounce: usize) -> Option<&mut BlockBuffers> {
+        if let Self::Leased(lease) = self {
+            let fits = |set: &Set| set.has_room(fetch, bounce);
+            if !lease.own && !lease.set.as_ref().is_some_and(fits) {
+                lease.provide(fetch, bounce);
+            }
+        }
+        self.held()
     }
 }

@@ -3,19 +3,20 @@
 //! A stack of layers: opened together, merged into one index, read as one disk.
 
 use crate::backing::Backing;
-use crate::block::{BlockBuffers, Decoding, Effort};
-use crate::buffer::Buffer;
-use crate::cache::BlockCache;
+use crate::block::{Decoding, Effort};
+use crate::budget::{Charge, Claim};
 use crate::codec::Codecs;
 use crate::error::{Fault, LayerFault};
 use crate::format::lsmt::{
     self, Cursor, Directory, Grid, Index, Merge, Piece, PieceKind, Pieces, Segment,
 };
 use crate::format::{self, limits, Rule};
-use crate::layer::{Layer, Opened, METADATA_CHUNK};
-use crate::pool::Sizes;
+use crate::layer::{Layer, Opened, Opening};
+use crate::pool::{Buffers, Sizes};
+use crate::registry::Registry;
 use crate::stats::Stats;
 use crate::sys::pages::Pages;
+use crate::sys::table::Table;
 use core::ops::Range;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -42,20 +43,42 @@ enum Map {
 
 /// A merged index and its directory.
 struct Merged {
-    segments: KVVec<Segment>,
+    segments: Table<Segment>,
     grid: Grid,
-    starts: KVVec<u32>,
+    starts: Table<u32>,
+    _charges: [Charge; 2],
 }
 
 impl Merged {
-    fn new(segments: KVVec<Segment>) -> Result<Self> {
+    /// Merges the layers' indexes.
+    // Not inlined: what it takes of the stack is not needed while layers are opened.
+    #[inline(never)]
+    fn new(opened: &[Opened], claim: &mut Claim) -> Result<Self, Fault> {
+        let mut indexes = KVec::with_capacity(opened.len(), GFP_KERNEL)?;
+        for layer in opened {
+            indexes.push(&layer.index.segments[..], GFP_KERNEL)?;
+        }
+        let mut cursors = KVec::from_elem(Cursor::default(), indexes.len(), GFP_KERNEL)?;
+        // Records that are hidden leave room, and cut ones take more: they are counted first.
+        let count = match &indexes[..] {
+            [only] => only.len(),
+            _ => count(Merge::new(&indexes, &mut cursors)?)?,
+        };
+        let charge = claim.take(Table::<Segment>::bytes(count))?;
+        let mut segments = Table::new(count)?;
+        let merge = Merge::new(&indexes, &mut cursors)?;
+        for (place, segment) in segments.iter_mut().zip(merge) {
+            *place = segment;
+        }
         let grid = Grid::new(&segments);
-        let mut starts = KVVec::from_elem(0, grid.places(), GFP_KERNEL)?;
+        let directory = claim.take(Table::<u32>::bytes(grid.places()))?;
+        let mut starts = Table::new(grid.places())?;
         grid.fill(&segments, &mut starts);
         Ok(Self {
             segments,
             grid,
             starts,
+            _charges: [charge, directory],
         })
     }
 
@@ -76,47 +99,30 @@ pub(crate) struct Stack {
 
 impl Stack {
     /// Opens the layers, bottom first, and merges their indexes.
+    // Not inlined: what it takes of the stack is given back before there is a disk.
+    #[inline(never)]
     pub(crate) fn open(
         backings: KVec<Backing>,
         options: Options,
         codecs: Arc<Codecs>,
-        cache: Option<&Arc<BlockCache>>,
+        registry: &Arc<Registry>,
         stats: Arc<Stats>,
     ) -> Result<Self, LayerFault> {
         let decoding = Decoding {
             codecs: &codecs,
             stats: &stats,
             verify: options.verify,
-            direct: options.direct,
-            cache,
             effort: Effort::Full,
             layer: 0,
         };
-        let count = backings.len();
-        if count == 0 {
-            return Err(format::Error::new(Rule::StackEmpty, 0, 0).into());
-        }
-        let mut opened = KVec::with_capacity(count, GFP_KERNEL)?;
-        let mut records = 0usize;
-        let mut buf = Buffer::new(METADATA_CHUNK, GFP_KERNEL)?;
-        for (number, backing) in backings.into_iter().enumerate() {
-            let layer = u8::try_from(number)
-                .ok()
-                .filter(|_| count <= limits::MAX_LAYERS)
-                .ok_or(format::Error::new(Rule::StackLayers, 0, count as u64))?;
-            let decoding = Decoding { layer, ..decoding };
-            let layer = Layer::open(layer, backing, decoding, records, &mut buf)
-                .map_err(|fault| fault.in_layer(number))?;
-            records = records.saturating_add(layer.index.len());
-            opened.push(layer, GFP_KERNEL)?;
-        }
-
+        let mut opening = Opening::new(decoding, options.direct, registry)?;
+        let opened = open_layers(backings, &mut opening)?;
         let virtual_size = match options.size {
             0 => lsmt::virtual_size(opened.iter().map(|layer| layer.virtual_size))?,
             size => size,
         };
-        let map = Map::Merged(Merged::new(merge(&opened, records)?)?);
-        let mut layers = KVec::with_capacity(count, GFP_KERNEL)?;
+        let map = Map::Merged(Merged::new(&opened, &mut opening.claim)?);
+        let mut layers = KVec::with_capacity(opened.len(), GFP_KERNEL)?;
         for layer in opened {
             layers.push(layer.layer, GFP_KERNEL)?;
         }
@@ -135,21 +141,21 @@ impl Stack {
     pub(crate) fn open_zfile(
         backings: KVec<Backing>,
         codecs: Arc<Codecs>,
-        cache: Option<&Arc<BlockCache>>,
+        registry: &Arc<Registry>,
         stats: Arc<Stats>,
     ) -> Result<Self, LayerFault> {
         let decoding = Decoding {
             codecs: &codecs,
             stats: &stats,
             verify: true,
-            direct: false,
-            cache,
             effort: Effort::Full,
             layer: 0,
         };
+        let mut opening = Opening::new(decoding, false, registry)?;
         let mut layers = KVec::with_capacity(1, GFP_KERNEL)?;
         for backing in backings {
-            let layer = Layer::open_raw(0, backing, decoding).map_err(|fault| fault.in_layer(0))?;
+            let layer =
+                Layer::open_raw(0, backing, &mut opening).map_err(|fault| fault.in_layer(0))?;
             layers.push(layer, GFP_KERNEL)?;
         }
         let virtual_size = layers
@@ -228,15 +234,13 @@ impl Stack {
         &self,
         start: u64,
         pages: &mut Pages<'_>,
-        buffers: &mut BlockBuffers,
+        buffers: &mut Buffers<'_>,
         effort: Effort<'_>,
     ) -> Result<(), LayerFault> {
         let decoding = Decoding {
             codecs: &self.codecs,
             stats: &self.stats,
             verify: self.verify,
-            direct: false,
-            cache: None,
             effort,
             layer: 0,
         };
@@ -271,7 +275,7 @@ impl Stack {
         decoding: Decoding<'_>,
         piece: Piece,
         pages: &mut Pages<'_>,
-        buffers: &mut BlockBuffers,
+        buffers: &mut Buffers<'_>,
     ) -> Result<(), LayerFault> {
         // A piece lies inside the pages.
         let len = piece.len as usize;
@@ -290,24 +294,37 @@ impl Stack {
     }
 }
 
-/// Merges the layers' indexes.
-fn merge(opened: &[Opened], records: usize) -> Result<KVVec<Segment>, Fault> {
-    let mut indexes = KVec::with_capacity(opened.len(), GFP_KERNEL)?;
-    for layer in opened {
-        indexes.push(&layer.index[..], GFP_KERNEL)?;
+/// Opens the layers, bottom first.
+// Not inlined: what it takes of the stack is given back before the indexes are merged.
+#[inline(never)]
+fn open_layers(
+    backings: KVec<Backing>,
+    opening: &mut Opening<'_>,
+) -> Result<KVec<Opened>, LayerFault> {
+    let count = backings.len();
+    if count == 0 {
+        return Err(format::Error::new(Rule::StackEmpty, 0, 0).into());
     }
-    let mut cursors = KVec::from_elem(Cursor::default(), indexes.len(), GFP_KERNEL)?;
-    // As many as there are when nothing overlaps. Records that are hidden leave room, and cut ones
-    // take more; room to spare is given back.
-    let mut merged = KVVec::with_capacity(records, GFP_KERNEL)?;
-    for segment in Merge::new(&indexes, &mut cursors)? {
-        merged.push(segment, GFP_KERNEL)?;
-        lsmt::check_records(merged.len())?;
+    let mut opened = KVec::with_capacity(count, GFP_KERNEL)?;
+    for (number, backing) in backings.into_iter().enumerate() {
+        let layer = u8::try_from(number)
+            .ok()
+            .filter(|_| count <= limits::MAX_LAYERS)
+            .ok_or(format::Error::new(Rule::StackLayers, 0, count as u64))?;
+        opening.decoding.layer = layer;
+        let layer = Layer::open(layer, backing, opening, &opened)
+            .map_err(|fault| fault.in_layer(number))?;
+        opened.push(layer, GFP_KERNEL)?;
     }
-    if merged.len() < merged.capacity() / 5 * 4 {
-        let mut fitting = KVVec::with_capacity(merged.len(), GFP_KERNEL)?;
-        fitting.extend_from_slice(&merged, GFP_KERNEL)?;
-        merged = fitting;
+    Ok(opened)
+}
+
+/// How many records a merge gives, of which there may not be too many.
+fn count(merge: impl Iterator<Item = Segment>) -> Result<usize, format::Error> {
+    let mut count = 0usize;
+    for _ in merge {
+        count = count.saturating_add(1);
+        lsmt::check_records(count)?;
     }
-    Ok(merged)
+    Ok(count)
 }

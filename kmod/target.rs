@@ -15,6 +15,7 @@ use crate::error::LayerFault;
 use crate::format::limits::MAX_LAYERS;
 use crate::names::{Label, Names};
 use crate::pool::Pools;
+use crate::registry::Registry;
 use crate::stack::{Options, Stack};
 use crate::stats::Stats;
 use crate::sys::dm::{Answer, Bio, Refusal, Table, Target};
@@ -31,9 +32,10 @@ use kernel::sync::Arc;
 /// What all targets share.
 pub(crate) struct Shared {
     codecs: Arc<Codecs>,
+    registry: Arc<Registry>,
+    _cache_shrinker: Shrinker<BlockCache>,
     pools: Arc<Pools>,
-    cache: Arc<BlockCache>,
-    _shrinker: Shrinker<BlockCache>,
+    _pools_shrinker: Shrinker<Pools>,
 }
 
 /// Bytes of decoded blocks to keep.
@@ -43,11 +45,13 @@ impl Shared {
     /// Nothing decoded yet.
     pub(crate) fn new() -> Result<Arc<Self>> {
         let cache = BlockCache::new(CACHE_BYTES)?;
+        let pools = Pools::new(true)?;
         let shared = Self {
             codecs: Arc::new(Codecs::new()?, GFP_KERNEL)?,
-            pools: Pools::new(true)?,
-            _shrinker: Shrinker::new(cache.clone())?,
-            cache,
+            _cache_shrinker: Shrinker::new(cache.clone())?,
+            registry: Registry::new(Some(cache))?,
+            _pools_shrinker: Shrinker::new(pools.clone())?,
+            pools,
         };
         Ok(Arc::new(shared, GFP_KERNEL)?)
     }
@@ -81,7 +85,7 @@ impl Kind for ZFileKind {
         shared: &Shared,
         stats: Arc<Stats>,
     ) -> Result<Stack, LayerFault> {
-        Stack::open_zfile(backings, shared.codecs.clone(), Some(&shared.cache), stats)
+        Stack::open_zfile(backings, shared.codecs.clone(), &shared.registry, stats)
     }
 }
 
@@ -106,7 +110,7 @@ impl Kind for LsmtKind {
             backings,
             options,
             shared.codecs.clone(),
-            Some(&shared.cache),
+            &shared.registry,
             stats,
         )
     }

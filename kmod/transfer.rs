@@ -8,11 +8,11 @@
 
 use crate::block::Effort;
 use crate::error::{Fault, LayerFault};
-use crate::pool::{Pool, Pools, Scratch};
+use crate::pool::{Buffers, InlineScratch, Pool, Pools};
 use crate::stack::Stack;
 use crate::sys::job::{Verdict, Worker};
 use crate::sys::log;
-use crate::sys::pages::{Memory, Part, Parts};
+use crate::sys::pages::{Memory, Part, Parts, SegmentList};
 use crate::sys::trace::{self, Point, Start};
 use core::ops::Range;
 use kernel::prelude::*;
@@ -104,11 +104,7 @@ impl Transfer {
             let Some(mut part) = parts.take(|rest| rest.end) else {
                 return;
             };
-            let effort = Effort::Start(worker);
-            match self
-                .pool
-                .with(|scratch| self.fill(&mut part, scratch, effort))
-            {
+            match self.start(&mut part, worker) {
                 Ok(()) => return,
                 Err(fault) if matches!(fault.fault, Fault::WouldWait) => {}
                 Err(fault) => {
@@ -143,21 +139,38 @@ impl Transfer {
 
     /// Fills a part with what needs no waiting; false if that is not all.
     fn read_inline(&self, mut part: Part<'_, impl Memory>) -> bool {
-        let served = self
-            .pool
-            .with_inline(|scratch| self.fill(&mut part, scratch, Effort::Inline).is_ok());
+        let served = self.pool.with_inline(|scratch| {
+            let InlineScratch { segments, buffers } = scratch;
+            self.fill(&mut part, segments, buffers, Effort::Inline)
+                .is_ok()
+        });
         served.unwrap_or(false)
+    }
+
+    /// Fills a part with what needs no waiting, and starts reading the rest.
+    // Not inlined: the list of its memory lies on the stack.
+    #[inline(never)]
+    fn start(
+        &self,
+        part: &mut Part<'_, impl Memory>,
+        worker: &Worker<'_>,
+    ) -> Result<(), LayerFault> {
+        let mut segments = SegmentList::new();
+        let mut buffers = self.pool.buffers();
+        let effort = Effort::Start(worker);
+        self.fill(part, &mut segments, &mut buffers, effort)
     }
 
     /// Fills a part with an effort that may not be enough; what is filled then is not in it any more.
     fn fill(
         &self,
         part: &mut Part<'_, impl Memory>,
-        scratch: &mut Scratch,
+        segments: &mut SegmentList,
+        buffers: &mut Buffers<'_>,
         effort: Effort<'_>,
     ) -> Result<(), LayerFault> {
         while !part.is_done() {
-            self.step(part, scratch, effort)?;
+            self.step(part, segments, buffers, effort)?;
         }
         Ok(())
     }
@@ -165,9 +178,12 @@ impl Transfer {
     /// Fills a part.
     ///
     /// Any fault becomes `EIO`, told in the log as far as the log's rate limit allows.
+    // Not inlined: as above.
+    #[inline(never)]
     pub(crate) fn read(&self, mut part: Part<'_, impl Memory>) -> Result {
-        self.pool
-            .with(|scratch| self.fill(&mut part, scratch, Effort::Full))
+        let mut segments = SegmentList::new();
+        let mut buffers = self.pool.buffers();
+        self.fill(&mut part, &mut segments, &mut buffers, Effort::Full)
             .map_err(|fault| {
                 self.tell(&part.range(), &fault);
                 EIO
@@ -175,6 +191,9 @@ impl Transfer {
     }
 
     /// Tells what is wrong with bytes `range` of the disk.
+    // Not inlined: the way of good reads shall not have to make room for it.
+    #[cold]
+    #[inline(never)]
     fn tell(&self, range: &Range<u64>, fault: &LayerFault) {
         let names = self.stack.stats().names();
         let (offset, reason) = fault.fault.place();
@@ -192,13 +211,15 @@ impl Transfer {
     }
 
     /// Fills as much of a part as the segment list holds at a time.
+    // Not inlined: the list lies on the stack of whoever calls this.
+    #[inline(never)]
     fn step(
         &self,
         part: &mut Part<'_, impl Memory>,
-        scratch: &mut Scratch,
+        segments: &mut SegmentList,
+        buffers: &mut Buffers<'_>,
         effort: Effort<'_>,
     ) -> Result<(), LayerFault> {
-        let Scratch { segments, buffers } = scratch;
         let start = part.range().start;
         let mut pages = part.pages(segments);
         let len = pages.len() as u64;

@@ -41,3 +41,18 @@ pub const MAX_VIRTUAL_SIZE: u64 = 1 << 59;
 
 /// Largest layer file, in bytes: what a file offset can express.
 pub const MAX_FILE_SIZE: u64 = i64::MAX as u64;
+
+/// Memory that the jump tables and indexes of one stack take at most, in bytes: as much as 255 layers of
+/// 50 GB in blocks of 4 KiB, and a few large indexes.
+pub const MAX_STACK_MEMORY: u64 = 8 << 30;
+
+/// Memory that the jump tables and indexes of one stack may take where there are `machine` bytes: a quarter
+/// of them, and never more than [`MAX_STACK_MEMORY`].
+pub fn stack_memory(machine: u64) -> u64 {
+    (machine / 4).min(MAX_STACK_MEMORY)
+}
+
+/// Memory that those of all stacks together may take where there are `machine` bytes.
+pub fn stacks_memory(machine: u64) -> u64 {
+    machine / 2
+}

@@ -13,6 +13,6 @@ pub use self::header::{
     FLAG_HEADER, FLAG_OVERWRITTEN, FLAG_SEALED, HEADER_BYTES, MAGIC0, MAGIC1,
 };
 pub use self::jump::{
-    check_length, load_jump_table, Filler, Group, JumpTable, Stored, GROUP_BLOCKS,
+    check_length, groups, load_jump_table, Filler, Group, JumpTable, Stored, GROUP_BLOCKS,
 };
 pub use self::lz4::check_lz4;

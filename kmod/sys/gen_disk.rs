@@ -8,7 +8,6 @@
 use super::crew::Crew;
 use super::generated;
 use super::mq::{Operations, QueueData, TagSet};
-use super::pages::SEGMENTS;
 use core::fmt::Write;
 use core::ptr::NonNull;
 use kernel::bindings;
@@ -17,6 +16,9 @@ use kernel::prelude::*;
 use kernel::static_lock_class;
 use kernel::str::{CStr, NullTerminatedFormatter};
 use kernel::sync::atomic::{Atomic, Relaxed};
+
+/// Segments that a request has at most: 1 MiB in pages.
+const MAX_SEGMENTS: u16 = 256;
 
 /// What a disk can take.
 pub(crate) struct Limits {
@@ -79,7 +81,7 @@ impl<T: Operations> NewDisk<T> {
         lim.io_min = limits.physical_block_size;
         lim.io_opt = limits.optimal_size;
         lim.max_hw_sectors = limits.max_sectors;
-        lim.max_segments = SEGMENTS as u16;
+        lim.max_segments = MAX_SEGMENTS;
         // Memory is written by the CPU: there is no engine that a long segment could overrun, and none
         // that needs it at a round address. 0 would stand for 511.
         lim.max_segment_size = u32::MAX;

@@ -11,6 +11,7 @@
 use super::file::{File, Way};
 use super::generated;
 use core::marker::PhantomData;
+use core::mem::MaybeUninit;
 use core::ops::Range;
 use core::ptr::NonNull;
 use kernel::bindings;
@@ -76,19 +77,14 @@ unsafe impl Send for Segment {}
 unsafe impl Sync for Segment {}
 
 impl Segment {
-    const NONE: Self = Self(bindings::bio_vec {
-        bv_page: core::ptr::null_mut(),
-        bv_len: 0,
-        bv_offset: 0,
-    });
-
     fn len(&self) -> usize {
         self.0.bv_len as usize
     }
 }
 
-/// Segments that a [`SegmentList`] holds, and a request has: 1 MiB in pages.
-pub(super) const SEGMENTS: usize = 256;
+/// Segments that a [`SegmentList`] holds: twice the largest block in pages. The rest of a part comes after
+/// these are filled.
+const LISTED: usize = 32;
 
 /// An I/O whose memory is to be filled: a request or a bio.
 ///
@@ -230,13 +226,13 @@ pub(super) fn span(whole: &Range<u64>, part: &Range<u64>) -> (u32, u32) {
     ((start - whole.start) as u32, (end - start) as u32)
 }
 
-/// Memory for listing the segments of a part of a request, allocated ahead of the read route.
-pub(crate) struct SegmentList(KVec<Segment>);
+/// Memory for listing the segments of a part of a request: half a KiB, for the stack.
+pub(crate) struct SegmentList([MaybeUninit<Segment>; LISTED]);
 
 impl SegmentList {
-    /// Allocates the list: 4 KiB.
-    pub(crate) fn new(flags: kernel::alloc::Flags) -> Result<Self> {
-        Ok(Self(KVec::from_elem(Segment::NONE, SEGMENTS, flags)?))
+    /// An empty list.
+    pub(crate) const fn new() -> Self {
+        Self([MaybeUninit::uninit(); LISTED])
     }
 
     /// Has `list(segments, room, covered)` fill in segments of an I/O.
@@ -250,12 +246,14 @@ impl SegmentList {
         list: impl FnOnce(*mut bindings::bio_vec, u32, &mut u32) -> u32,
     ) -> Pages<'a> {
         let mut covered = 0u32;
+        let segments = self.0.as_mut_ptr().cast::<Segment>();
         // `Segment` is transparent over `bio_vec`.
-        let segments = self.0.as_mut_ptr().cast();
-        let count = list(segments, SEGMENTS as u32, &mut covered);
+        let count = list(segments.cast(), LISTED as u32, &mut covered) as usize;
+        // SAFETY: As many were written, by this function's requirements; they are borrowed for 'a.
+        let segments = unsafe { core::slice::from_raw_parts(segments, count.min(LISTED)) };
         // INVARIANT: By this function's requirements.
         Pages {
-            segments: self.0.get(..count as usize).unwrap_or_default(),
+            segments,
             skip: 0,
             len: covered as usize,
         }

@@ -7,6 +7,7 @@
 #include <linux/blk-mq.h>
 #include <linux/bvec.h>
 #include <linux/cgroup.h>
+#include <linux/cpumask.h>
 #include <linux/cred.h>
 #include <linux/fs.h>
 #include <linux/highmem.h>
@@ -14,12 +15,15 @@
 #include <linux/ioprio.h>
 #include <linux/kthread.h>
 #include <linux/memcontrol.h>
+#include <linux/mm.h>
 #include <linux/namei.h>
 #include <linux/pagemap.h>
 #include <linux/ratelimit.h>
 #include <linux/sched/mm.h>
+#include <linux/slab.h>
 #include <linux/srcu.h>
 #include <linux/swap.h>
+#include <linux/vmalloc.h>
 
 #include "shim.h"
 
@@ -363,4 +367,26 @@ bool vbd_log_allowed(void)
 	static DEFINE_RATELIMIT_STATE(state, DEFAULT_RATELIMIT_INTERVAL, DEFAULT_RATELIMIT_BURST);
 
 	return __ratelimit(&state);
+}
+
+void *vbd_table_alloc(size_t bytes)
+{
+	gfp_t flags = GFP_KERNEL | __GFP_NOWARN | __GFP_RETRY_MAYFAIL;
+
+	return bytes <= PAGE_SIZE ? kmalloc(bytes, flags) : __vmalloc(bytes, flags);
+}
+
+void vbd_table_free(const void *table)
+{
+	kvfree(table);
+}
+
+u64 vbd_total_memory(void)
+{
+	return (u64)totalram_pages() << PAGE_SHIFT;
+}
+
+unsigned int vbd_present_cpus(void)
+{
+	return num_present_cpus();
 }

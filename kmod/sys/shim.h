@@ -137,4 +137,17 @@ unsigned int vbd_disk_openers(struct gendisk *disk);
 /* __ratelimit() over one state for the module: whether a message may be printed now. */
 bool vbd_log_allowed(void);
 
+/*
+ * Memory of @bytes bytes, at least one, in whole pages where it is more than one; null where there is
+ * none to be had without killing somebody for it. May sleep. Freed by vbd_table_free().
+ */
+void *vbd_table_alloc(size_t bytes);
+void vbd_table_free(const void *table);
+
+/* totalram_pages(), in bytes. */
+u64 vbd_total_memory(void);
+
+/* num_present_cpus(). */
+unsigned int vbd_present_cpus(void);
+
 #endif

@@ -184,7 +184,7 @@ impl Algorithm {
 }
 
 /// What a ZFile says of itself, checked.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ZFile {
     /// Compression of the blocks.
     pub algorithm: Algorithm,

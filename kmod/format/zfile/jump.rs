@@ -39,6 +39,12 @@ const fn lanes(value: u32) -> u64 {
     value as u64 | (value as u64) << 32
 }
 
+/// Groups that [`load_jump_table`] hands over for `zfile` in all.
+pub fn groups(zfile: &ZFile) -> usize {
+    // At most limits::MAX_BLOCKS / GROUP_BLOCKS, which has 25 bits.
+    zfile.blocks().div_ceil(GROUP_BLOCKS) as usize
+}
+
 /// Where [`GROUP_BLOCKS`] consecutive blocks are stored.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
@@ -244,8 +250,8 @@ impl<'a> JumpTable<'a> {
 /// Reads and checks the jump table of `zfile` in pieces of `buf`.
 ///
 /// `more` is told how many groups come next, and has them filled in memory of its own by the function
-/// that it is given, whatever was in there. It is asked when their entries were read, so memory for
-/// groups grows no faster than the file does. Each length must be possible for the codec and block
+/// that it is given, whatever was in there. It is asked when their entries were read, for [`groups`] of them in
+/// all. Each length must be possible for the codec and block
 /// size, and all blocks must end before the table. The checksum is known at the end only: on an error
 /// the groups are to be forgotten. `buf` must hold the entries of at least one group (128 bytes); many
 /// pages are sensible.

@@ -3,6 +3,7 @@
 //! The cases, one file a theme. A new theme is a new file here and a new row in `THEMES`; a theme
 //! of several files has a row for each.
 
+mod bounds;
 mod control;
 mod corrupt;
 mod dm;
@@ -55,6 +56,10 @@ pub(crate) const THEMES: &[(&str, &[Case])] = &[
     ("corrupt", corrupt::CASES),
     ("corrupt", corrupt::NESTED),
     ("corrupt", corrupt::BOMBS),
+    ("bounds", bounds::memory::CASES),
+    ("bounds", bounds::sharing::CASES),
+    ("bounds", bounds::blocks::CASES),
+    ("bounds", bounds::buffers::CASES),
     ("control_attributes", control::attributes::CASES),
     ("control_direct", control::direct::CASES),
     ("control_looks", control::looks::CASES),

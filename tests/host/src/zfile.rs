@@ -4,6 +4,7 @@
 
 use crate::codec::encode;
 use crate::crc::RawCrc;
+use crate::mem::Sparse;
 use crate::{put, put_u32, put_u64};
 use vbd_format::Checksum;
 
@@ -112,6 +113,52 @@ impl Spec {
         file.extend_from_slice(&self.junk_after_table);
         file.extend(self.structure(0x06 | digest, true));
         file
+    }
+}
+
+/// A compressed layer with as large a table as a file of its size can have: `layer` in blocks of
+/// `block_size` bytes, without checksums, and before the block or blocks of its trailer so many more that
+/// they are `blocks`, each of one byte that decodes to nothing.
+pub fn mostly_table(layer: &[u8], block_size: u32, blocks: u64) -> Sparse {
+    let block = block_size as usize;
+    let (head, trailer) = layer.split_at(layer.len() - 4096);
+    let mut first = head.to_vec();
+    first.resize(head.len().next_multiple_of(block), 0);
+    // The trailer ends the last block.
+    let mut last = vec![0; 4096usize.next_multiple_of(block) - 4096];
+    last.extend_from_slice(trailer);
+    let mut spec = Spec::of(&[first, last.clone()].concat(), 1, block_size);
+    (spec.verify, spec.digest) = (0, false);
+
+    let ends = spec
+        .blocks
+        .split_off(spec.blocks.len() - last.len() / block);
+    let filler = blocks - (spec.blocks.len() + ends.len()) as u64;
+    let length = |block: &Vec<u8>| (block.len() as u32).to_le_bytes();
+    let mut table: Vec<u8> = spec.blocks.iter().flat_map(length).collect();
+    table.extend(1u32.to_le_bytes().repeat(filler as usize));
+    table.extend(ends.iter().flat_map(length));
+
+    let (first, ends) = (spec.blocks.concat(), ends.concat());
+    let ends_at = 512 + first.len() as u64 + filler;
+    let table_at = ends_at + ends.len() as u64;
+    let trailer_at = table_at + table.len() as u64;
+    let structure = |flags| {
+        let mut bytes = spec.structure(flags, true);
+        put_u64(&mut bytes, 40, table_at);
+        put_u64(&mut bytes, 48, blocks);
+        put_u64(&mut bytes, 56, blocks * u64::from(block_size));
+        bytes
+    };
+    Sparse {
+        size: trailer_at + 512,
+        pieces: vec![
+            (0, structure(0x0b)),
+            (512, first),
+            (ends_at, ends),
+            (table_at, table),
+            (trailer_at, structure(0x06)),
+        ],
     }
 }
 

@@ -123,6 +123,7 @@ proptest! {
         assert_eq!(zfile.blocks(), blocks as u64);
         assert_eq!(zfile.max_stored(), kind.longest() as usize);
         assert_eq!(groups.len(), blocks.div_ceil(GROUP_BLOCKS as usize));
+        assert_eq!(groups.len(), vbd_format::zfile::groups(&zfile));
         let table = JumpTable::new(&zfile, &groups);
         let mut offset = 512 + u64::from(kind.dict);
         for (block, &len) in lengths[..blocks].iter().enumerate() {

@@ -71,6 +71,7 @@ fn limits_are_those_of_the_code() {
         ("MAX_INDEX_RECORDS", limits::MAX_INDEX_RECORDS),
         ("MAX_LOG_RECORDS", limits::MAX_LOG_RECORDS),
         ("MAX_MERGED_RECORDS", limits::MAX_MERGED_RECORDS as u64),
+        ("MAX_STACK_MEMORY", limits::MAX_STACK_MEMORY),
         ("MAX_VIRTUAL_SIZE", limits::MAX_VIRTUAL_SIZE),
         ("MAX_FILE_SIZE", limits::MAX_FILE_SIZE),
     ]

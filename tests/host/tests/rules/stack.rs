@@ -3,7 +3,7 @@
 //! Stacks that are none.
 
 use crate::Case;
-use vbd_format::limits::MAX_MERGED_RECORDS;
+use vbd_format::limits::{stack_memory, stacks_memory, MAX_MERGED_RECORDS};
 use vbd_format::lsmt::{check_records, virtual_size, Cursor, Merge, Segment};
 use vbd_format::{Class, Error, Rule};
 
@@ -45,4 +45,19 @@ pub(crate) fn cases() -> Vec<Case> {
             virtual_size([0, 0, 0].into_iter()),
         ),
     ]
+}
+
+/// A machine of one GiB has room for a disk of 50 GB in blocks of 4 KiB, and one that is large enough for
+/// 255 layers of that size.
+#[test]
+fn memory_is_a_share_of_the_machine() {
+    const GIB: u64 = 1 << 30;
+    let table = 50_000_000_000u64.div_ceil(4096).div_ceil(32) * 76;
+    assert_eq!(stack_memory(GIB), GIB / 4);
+    assert_eq!(stacks_memory(GIB), GIB / 2);
+    assert!(8 * table < stack_memory(GIB));
+    assert_eq!(stack_memory(32 * GIB), 8 * GIB);
+    assert_eq!(stack_memory(u64::MAX), 8 * GIB);
+    assert!(255 * table < 8 * GIB);
+    assert_eq!(stack_memory(0), 0);
 }
