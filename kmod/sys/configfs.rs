@@ -25,8 +25,9 @@ use kernel::types::Opaque;
 /// Attributes that a directory has at most.
 const MAX_ATTRIBUTES: usize = 11;
 
-/// Bytes of the page that an attribute is shown in.
-const PAGE_SIZE: usize = bindings::PAGE_SIZE;
+/// Bytes of an attribute's text: `SIMPLE_ATTR_SIZE`, which fs/configfs/file.c keeps for itself. Pages may be
+/// larger, and more than this is refused there.
+const ATTRIBUTE_BYTES: usize = 4096;
 
 /// A directory in configfs that others can be made in.
 pub(crate) trait Parent: Sized + Send + Sync + 'static {
@@ -372,7 +373,7 @@ impl<D: Directory> Group<D> {
         // SAFETY: The item begins its group, which `make_group` has made.
         let directory = unsafe { &*item.cast::<Self>() }.directory();
         // SAFETY: By this function's requirements; nobody else has the page.
-        let page = unsafe { core::slice::from_raw_parts_mut(page.cast::<u8>(), PAGE_SIZE) };
+        let page = unsafe { core::slice::from_raw_parts_mut(page.cast::<u8>(), ATTRIBUTE_BYTES) };
         let mut text = Text { page, len: 0 };
         match D::ATTRIBUTES.get(I).map(|a| (a.show)(directory, &mut text)) {
             Some(Ok(())) => text.len as isize,
