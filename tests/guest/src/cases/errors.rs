@@ -22,8 +22,8 @@ use rustix::io::Errno;
 use std::path::{Path, PathBuf};
 use vbd_tests_host::lsmt::{numbered, Record, Spec};
 
-/// Says what a failed attach has to say: one line at the level of errors, and no other. A line that
-/// ends with `(found *)` may end with any number there.
+/// Says what a failed attach has to say: one line at the level of errors, and no other. A `*` in it
+/// stands for a number.
 #[track_caller]
 fn refused(parameters: &str, errno: Errno, line: &str) {
     let log = Log::mark();
@@ -48,13 +48,11 @@ fn refused(parameters: &str, errno: Errno, line: &str) {
 }
 
 fn matches(text: &str, pattern: &str) -> bool {
-    match pattern.strip_suffix("(found *)") {
+    match pattern.split_once('*') {
         None => text == pattern,
-        Some(begin) => {
-            let rest = text
-                .strip_prefix(begin)
-                .and_then(|rest| rest.strip_prefix("(found "));
-            let number = rest.and_then(|rest| rest.strip_suffix(')'));
+        Some((begin, end)) => {
+            let rest = text.strip_prefix(begin);
+            let number = rest.and_then(|rest| rest.strip_suffix(end));
             number.is_some_and(|number| number.parse::<u64>().is_ok())
         }
     }

@@ -56,8 +56,15 @@ fn all_that_fits_is_kept() {
             )
         };
         let blocks = whole().count() as u64;
-        assert_eq!(pass(0), (blocks, 0), "blocks of {block}");
-        assert_eq!(pass(0), (0, blocks), "blocks of {block}, again");
+        // A read of a block in which a record ends is one of two parts; what the first takes is the block's
+        // head, and is decoded by itself.
+        let cut = |start: &u64| {
+            let record = |byte: u64| byte / (RECORD * 512);
+            record(*start) != record(start + half as u64 - 1)
+        };
+        let parts = blocks + whole().filter(cut).count() as u64;
+        assert_eq!(pass(0), (parts, 0), "blocks of {block}");
+        assert_eq!(pass(0), (0, parts), "blocks of {block}, again");
         assert_eq!(
             pass(half as u64),
             (0, blocks),

@@ -73,7 +73,7 @@ fn zfile_trailer() {
         check(&bad, CORRUPT, &magic(at));
     }
     let mut bad = good.clone();
-    bad.push(0);
+    bad.push(1);
     check(&bad, CORRUPT, &magic(at + 1));
     check(&good[..good.len() - 1], CORRUPT, &magic(at - 1));
     for flags in [0x10, 0x11, 0x12, 0x13, 0x14, 0x17] {
