@@ -6,6 +6,7 @@ mod answers;
 mod busy;
 mod failures;
 mod nodes;
+mod odd;
 mod sources;
 mod table;
 mod udev;
@@ -32,6 +33,8 @@ cases! {
     names_and_paths: names_and_paths,
     what_a_killed_program_leaves: what_a_killed_program_leaves,
     errors_come_through: errors_come_through,
+    odd_files: odd::files,
+    odd_names: odd::names,
     json_fields: json_fields,
     one_device_hides_no_other: answers::one_device_hides_no_other,
     replaced_layers: replaced_layers,
