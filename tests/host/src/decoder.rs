@@ -109,6 +109,13 @@ pub fn open<F: AsRef<[u8]>>(files: &[F], chunk: usize) -> Outcome {
     }
 }
 
+/// Bytes that are looked at together in the search for a trailer, from the end on, and for zeroes behind it.
+/// Where blocks cannot be read, that decides what is seen first.
+const LOOK: usize = 256;
+
+/// Bytes of a trailer that mean something, at most: those of LSMT.
+const USED: usize = 390;
+
 /// Where the trailer of `len` bytes stands in the `size` bytes that `read` reads: at the end, or before up to
 /// 4095 zeroes. If nothing with that magic does, at the end.
 fn trailer(
@@ -118,18 +125,30 @@ fn trailer(
     mut read: impl FnMut(usize, usize) -> Result<Vec<u8>, Stop>,
 ) -> Result<usize, Stop> {
     let last = size - len;
-    if read(last, magic.len())? == magic {
+    // All of it that means something is read before it is looked at.
+    if read(last, len.min(USED))?[..magic.len()] == *magic {
         return Ok(last);
     }
     // The first eight bytes tell where; whether the rest of the magic is right is told then.
     let first = last.saturating_sub(4095).max(len);
-    let bytes = read(first, last - first + 7)?;
-    let Some(place) = bytes.windows(8).rposition(|window| window == &magic[..8]) else {
-        return Ok(last);
-    };
-    let end = first + place + len;
-    let zero = read(end, size - end)?.iter().all(|&byte| byte == 0);
-    Ok(if zero { first + place } else { last })
+    let mut end = last;
+    while end > first {
+        let start = end.saturating_sub(LOOK).max(first);
+        let bytes = read(start, end - start + 7)?;
+        if let Some(place) = bytes.windows(8).rposition(|window| window == &magic[..8]) {
+            let mut at = start + place + len;
+            while at < size {
+                let bytes = read(at, LOOK.min(size - at))?;
+                if bytes.iter().any(|&byte| byte != 0) {
+                    return Ok(last);
+                }
+                at += bytes.len();
+            }
+            return Ok(start + place);
+        }
+        end = start;
+    }
+    Ok(last)
 }
 
 /// The u32 at byte `at`.
