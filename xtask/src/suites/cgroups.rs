@@ -51,7 +51,7 @@ fn judge() -> Judge {
         let (ours, theirs) = said.split_once("== loop\n").context("no loop")?;
         for name in [
             "read of the disk below, in bytes",
-            "seconds at three MiB a second",
+            "hundredths of a second at three MiB a second",
             "cached, in bytes",
         ] {
             let (our, their) = (figure(ours, name)?, figure(theirs, name)?);
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     const SAID: &str =
-        "read of the disk below, in bytes = 100\nseconds at three MiB a second = 8\n\
+        "read of the disk below, in bytes = 100\nhundredths of a second at three MiB a second = 800\n\
         cached, in bytes = 100\nmost memory within 32 MiB, in bytes = 5\n";
 
     #[test]
