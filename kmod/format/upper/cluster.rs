@@ -152,11 +152,6 @@ impl Cluster {
         join(self.zeroed)
     }
 
-    /// Whether any sector is owned.
-    pub fn owns_any(&self) -> bool {
-        self.data() | self.zeroed() != 0
-    }
-
     /// What is said of sector `sector`, and up to which sector that is so, at most `end`.
     pub fn source(&self, sector: u64, end: u64) -> (Source, u64) {
         let end = end.min(CLUSTER_SECTORS);
